@@ -1,0 +1,35 @@
+//! pled serves text generation to the devices of a local network from a Raspberry Pi.
+//!
+//! Dense layers of a Gemma model live in RAM; its per-layer embedding table (PLE) stays on the SD
+//! card or NVMe and is read one row per token. The rooms, lowest first; a room uses only lower ones:
+//!
+//! | level | room | what lives there |
+//! |---|---|---|
+//! | 0 | [`quant`] | block formats, scalar dequantise |
+//! | 1 | [`simd`] | ISA tokens, intrinsics |
+//! | 2 | [`ops`], [`gguf`], [`storage`] | kernels over shapes; the file directory; reading files |
+//! | 3 | [`ple`], [`model`], [`tokenizer`], [`sampling`] | row store; forward pass; text and ids; choice of a token |
+//! | 4 | [`engine`] | sequences, scheduler, the one worker thread |
+//! | 5 | [`rpc`] | gRPC on top of engine commands |
+//! | 6 | [`config`], [`systemd`] | settings; journal, readiness, watchdog |
+//! | 7 | [`daemon`] | wiring, signals, drain |
+//! | 8 | [`cli`] | commands |
+//!
+//! `tests/architecture.rs` holds this order.
+#![deny(unsafe_code)]
+
+pub mod cli;
+pub mod config;
+pub mod daemon;
+pub mod engine;
+pub mod gguf;
+pub mod model;
+pub mod ops;
+pub mod ple;
+pub mod quant;
+pub mod rpc;
+pub mod sampling;
+pub mod simd;
+pub mod storage;
+pub mod systemd;
+pub mod tokenizer;

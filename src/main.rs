@@ -1,0 +1,2 @@
+//! The `pled` binary.
+fn main() {}
