@@ -1,1 +1,14 @@
-//! Room `systemd`.
+//! What the service manager gives and wants: the journal, readiness, the watchdog.
+//!
+//! Outside of systemd all of it is quiet: logs go to stderr and nobody is notified.
+//!
+//! Deliberately absent: what a state means. This room does not know the engine; it is told the state
+//! and shown a sign of life.
+
+mod logging;
+mod notify;
+mod watchdog;
+
+pub use logging::{LoggingError, Sink, start_logging};
+pub use notify::Notifier;
+pub use watchdog::{Pulse, Watchdog};
