@@ -1,1 +1,3 @@
-//! Room `engine`.
+//! Sequences, the scheduler, and the one worker thread that computes.
+
+pub mod scheduler;

@@ -1,0 +1,25 @@
+//! Compiles `proto/` to Rust and to a descriptor set for reflection. protox parses in Rust: no protoc is needed.
+
+use std::path::PathBuf;
+use std::{env, error::Error, fs};
+
+use prost::Message;
+
+const FILES: [&str; 6] = [
+    "pled/v1/admin.proto",
+    "pled/v1/completion.proto",
+    "pled/v1/generation.proto",
+    "pled/v1/model.proto",
+    "pled/v1/sampling.proto",
+    "pled/v1/tokenizer.proto",
+];
+
+fn main() -> Result<(), Box<dyn Error>> {
+    println!("cargo::rerun-if-changed=proto");
+    let descriptors = protox::compile(FILES, ["proto"])?;
+    let out = PathBuf::from(env::var("OUT_DIR")?).join("pled_descriptors.bin");
+    fs::write(out, descriptors.encode_to_vec())?;
+    // The maps of requests are small, and an order makes their checks answer the same every time.
+    tonic_prost_build::configure().btree_map(".").compile_fds(descriptors)?;
+    Ok(())
+}
