@@ -1,1 +1,86 @@
-//! Room `simd`.
+//! What the instruction sets of a CPU can do for quantised weights: one token type per instruction set.
+//!
+//! A value of a token type proves that the CPU has the instructions; `new() -> Option<Self>` is the
+//! only door. All tokens implement [`Isa`]. Intrinsics and inline assembly live here and nowhere else.
+//!
+//! **Every token gives the same bits.** Products of quantised weights are summed as exact integers
+//! within a block; blocks are then added one after the other in f32, multiplication and addition
+//! rounded separately. F32, F16 and BF16 weights and the f16 helpers use eight partial sums, element i
+//! in sum i mod 8, joined in one fixed tree. No fused multiply-add anywhere: that is what makes the
+//! portable code an exact oracle, and a model answer the same on every machine.
+//!
+//! Deliberately absent: threads, shapes of whole matrices, choice of a tile. [`crate::ops`] does that.
+
+mod scalar;
+
+pub use scalar::Scalar;
+
+use crate::quant::BlockFormat;
+use half::f16;
+
+/// Weight rows that a dot product kernel takes at a time.
+pub const TILE_ROWS: usize = 4;
+
+/// One token's activations as signed bytes with a scale per 32: the partner of 32-element formats.
+#[derive(Clone, Copy)]
+pub struct Q8Row<'a> {
+    /// \[n_cols\], -127..=127.
+    pub q: &'a [i8],
+    /// \[n_cols / 32\] scales.
+    pub d: &'a [f32],
+    /// \[n_cols / 32\] sums of `q` over each 32.
+    pub sums: &'a [i32],
+}
+
+/// One token's activations as signed bytes with a scale per 256: the partner of 256-element formats.
+#[derive(Clone, Copy)]
+pub struct Q8KRow<'a> {
+    /// \[n_cols\], -127..=127.
+    pub q: &'a [i8],
+    /// \[n_cols / 256\] scales.
+    pub d: &'a [f32],
+    /// \[n_cols / 16\] sums of `q` over each 16.
+    pub sums: &'a [i16],
+}
+
+/// The operations that every instruction set provides, with equal bits.
+pub trait Isa: Copy + Send + Sync + 'static {
+    /// What to call it in logs: "avx2", "neon+dotprod".
+    const NAME: &'static str;
+
+    /// Sum of `a[i] * b[i]`.
+    fn dot_f16(self, a: &[f16], b: &[f32]) -> f32;
+
+    /// `y[i] += a * x[i]`.
+    fn axpy_f16(self, a: f32, x: &[f16], y: &mut [f32]);
+
+    /// Rounds to nearest, ties to even.
+    fn to_f16(self, x: &[f32], out: &mut [f16]);
+
+    /// Quantises `x` \[n\] to `q` \[n\] with a scale in `d` and a sum in `sums` for each 32.
+    ///
+    /// With a = max |x| over the 32: scale = a / 127 rounded to f16, q = x * (127 / a) rounded to
+    /// nearest, ties to even. Groups with a NaN or an infinity get scale NaN and q = 0.
+    fn quantize_q8(self, x: &[f32], q: &mut [i8], d: &mut [f32], sums: &mut [i32]);
+
+    /// Quantises `x` \[n\] to `q` \[n\] with a scale in `d` for each 256 and a sum in `sums` for each 16.
+    ///
+    /// As [`quantize_q8`](Self::quantize_q8), but the scale is 1 / (127 / a) and stays f32.
+    fn quantize_q8_k(self, x: &[f32], q: &mut [i8], d: &mut [f32], sums: &mut [i16]);
+
+    /// Dot products of four F32, F16 or BF16 rows with `x`.
+    fn dot_float(self, format: BlockFormat, rows: [&[u8]; TILE_ROWS], x: &[f32]) -> [f32; TILE_ROWS];
+
+    /// Dot products of four rows in a 32-element format with `x`.
+    fn dot_q8(self, format: BlockFormat, rows: [&[u8]; TILE_ROWS], x: Q8Row<'_>) -> [f32; TILE_ROWS];
+
+    /// Dot products of four rows in a 256-element format with `x`.
+    fn dot_q8_k(self, format: BlockFormat, rows: [&[u8]; TILE_ROWS], x: Q8KRow<'_>) -> [f32; TILE_ROWS];
+}
+
+/// Joins eight partial sums in the one order that all instruction sets follow.
+#[inline(always)]
+fn join_lanes(s: [f32; 8]) -> f32 {
+    let t = [s[0] + s[4], s[1] + s[5], s[2] + s[6], s[3] + s[7]];
+    (t[0] + t[2]) + (t[1] + t[3])
+}

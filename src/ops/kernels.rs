@@ -1,0 +1,63 @@
+//! The choice of an instruction set, made once at start.
+
+use crate::simd::{Isa, Scalar};
+use half::f16;
+
+/// The instruction set that operations use.
+#[derive(Clone, Copy, Debug)]
+pub struct Kernels(pub(super) Choice);
+
+#[derive(Clone, Copy, Debug)]
+pub(super) enum Choice {
+    Scalar(Scalar),
+}
+
+/// Runs `$body` with `$isa` bound to the token that was chosen.
+macro_rules! with_isa {
+    ($kernels:expr, $isa:ident => $body:expr) => {
+        match $kernels.0 {
+            $crate::ops::kernels::Choice::Scalar($isa) => $body,
+        }
+    };
+}
+pub(super) use with_isa;
+
+impl Kernels {
+    /// The fastest that this CPU has.
+    pub fn detect() -> Self {
+        Self::available()[0]
+    }
+
+    /// Plain Rust, for any CPU.
+    pub fn scalar() -> Self {
+        Self(Choice::Scalar(Scalar))
+    }
+
+    /// Everything that this CPU can run, the fastest first, the portable one last.
+    pub fn available() -> Vec<Self> {
+        vec![Self::scalar()]
+    }
+
+    /// Name for logs and reports, such as "avx2", "neon+dotprod" or "scalar".
+    pub fn name(&self) -> &'static str {
+        fn name<I: Isa>(_: I) -> &'static str {
+            I::NAME
+        }
+        with_isa!(self, isa => name(isa))
+    }
+
+    /// Sum of `a[i] * b[i]`.
+    pub fn dot_f16(&self, a: &[f16], b: &[f32]) -> f32 {
+        with_isa!(self, isa => isa.dot_f16(a, b))
+    }
+
+    /// `y[i] += a * x[i]`.
+    pub fn axpy_f16(&self, a: f32, x: &[f16], y: &mut [f32]) {
+        with_isa!(self, isa => isa.axpy_f16(a, x, y));
+    }
+
+    /// Rounds to nearest, ties to even.
+    pub fn to_f16(&self, x: &[f32], out: &mut [f16]) {
+        with_isa!(self, isa => isa.to_f16(x, out));
+    }
+}

@@ -1,0 +1,88 @@
+//! The threads that compute. The calling thread works too; one thread means no pool at all.
+
+use std::ops::Range;
+use std::sync::Mutex;
+
+/// Why there is no pool.
+#[derive(Debug, thiserror::Error)]
+pub enum PoolError {
+    /// A pool computes with at least the calling thread.
+    #[error("the number of compute threads must be at least 1")]
+    NoThreads,
+    /// The system refused a thread.
+    #[error("cannot start {n_threads} compute threads: {source}")]
+    Spawn {
+        /// Threads asked for.
+        n_threads: usize,
+        /// What the system said.
+        source: rayon::ThreadPoolBuildError,
+    },
+}
+
+/// Compute threads: the caller of an operation and `n_threads - 1` helpers.
+#[derive(Debug)]
+pub struct Pool {
+    helpers: Option<rayon::ThreadPool>,
+    n_threads: usize,
+}
+
+impl Pool {
+    /// A pool of `n_threads` threads, the calling one counted.
+    pub fn new(n_threads: usize) -> Result<Self, PoolError> {
+        let helpers = match n_threads {
+            0 => return Err(PoolError::NoThreads),
+            1 => None,
+            _ => Some(
+                rayon::ThreadPoolBuilder::new()
+                    .num_threads(n_threads - 1)
+                    .thread_name(|i| format!("compute-{}", i + 1))
+                    .build()
+                    .map_err(|source| PoolError::Spawn { n_threads, source })?,
+            ),
+        };
+        Ok(Self { helpers, n_threads })
+    }
+
+    /// Threads that work, the calling one counted.
+    pub fn n_threads(&self) -> usize {
+        self.n_threads
+    }
+
+    /// Calls `f` with ranges that together are 0..n, each at least `min_per_task` long but for the
+    /// last, on all threads; returns when all are done.
+    pub fn for_each_range(&self, n: usize, min_per_task: usize, f: impl Fn(Range<usize>) + Sync) {
+        let len = n.div_ceil(self.n_threads).max(min_per_task).max(1);
+        let chunks = (0..n).step_by(len).map(|start| start..(start + len).min(n));
+        self.for_each(chunks, f);
+    }
+
+    /// Splits `data` \[n_rows, row_len\] into chunks of whole rows and calls `f(first_row, chunk)` on all
+    /// threads; returns when all are done.
+    pub fn for_each_rows_mut(&self, data: &mut [f32], row_len: usize, f: impl Fn(usize, &mut [f32]) + Sync) {
+        assert!(row_len > 0 && data.len().is_multiple_of(row_len), "rows of {row_len} in {}", data.len());
+        let rows_per_task = (data.len() / row_len).div_ceil(self.n_threads).max(1);
+        let chunks = data.chunks_mut(rows_per_task * row_len).enumerate();
+        self.for_each(chunks, |(i, chunk)| f(i * rows_per_task, chunk));
+    }
+
+    /// Calls `f` with every item, on all threads.
+    fn for_each<T>(&self, items: impl Iterator<Item = T> + Send, f: impl Fn(T) + Sync) {
+        let Some(helpers) = &self.helpers else {
+            return items.for_each(f);
+        };
+        let items = Mutex::new(items);
+        let work = || {
+            loop {
+                let next = items.lock().unwrap_or_else(|e| e.into_inner()).next();
+                let Some(item) = next else { break };
+                f(item);
+            }
+        };
+        helpers.in_place_scope(|scope| {
+            for _ in 1..self.n_threads {
+                scope.spawn(|_| work());
+            }
+            work();
+        });
+    }
+}

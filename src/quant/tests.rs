@@ -1,0 +1,62 @@
+use super::BlockFormat;
+use std::path::PathBuf;
+
+fn fixture(name: &str) -> Vec<u8> {
+    let path = PathBuf::from(env!("CARGO_MANIFEST_DIR")).join("tests/fixtures/quant-blocks").join(name);
+    std::fs::read(&path).unwrap_or_else(|e| panic!("{}: {e}", path.display()))
+}
+
+/// The values of a version 1 .npy file of little-endian f32.
+fn npy_f32(bytes: &[u8]) -> Vec<f32> {
+    assert_eq!(&bytes[..8], b"\x93NUMPY\x01\x00", "not a version 1 .npy file");
+    let header_len = usize::from(u16::from_le_bytes([bytes[8], bytes[9]]));
+    let header = std::str::from_utf8(&bytes[10..10 + header_len]).unwrap();
+    assert!(header.contains("'<f4'") && header.contains("'fortran_order': False"), "{header}");
+    let (values, rest) = bytes[10 + header_len..].as_chunks::<4>();
+    assert!(rest.is_empty());
+    values.iter().map(|b| f32::from_le_bytes(*b)).collect()
+}
+
+/// Blocks of a format and their exact values, as the reference package computes them.
+pub(crate) fn reference_blocks(format: BlockFormat) -> (Vec<u8>, Vec<f32>) {
+    if format == BlockFormat::F32 {
+        let values = npy_f32(&fixture("input.npy"));
+        return (values.iter().flat_map(|v| v.to_le_bytes()).collect(), values);
+    }
+    (fixture(&format!("{}.bin", format.name())), npy_f32(&fixture(&format!("{}.npy", format.name()))))
+}
+
+#[test]
+fn dequantize_is_bit_exact() {
+    for format in BlockFormat::ALL {
+        let (blocks, expected) = reference_blocks(format);
+        assert!(expected.len() >= 512, "{} has too few values", format.name());
+        let mut values = vec![f32::NAN; expected.len()];
+        format.dequantize(&blocks, &mut values);
+        for (i, (got, want)) in values.iter().zip(&expected).enumerate() {
+            assert_eq!(got.to_bits(), want.to_bits(), "{} element {i}: {got} for {want}", format.name());
+        }
+    }
+}
+
+#[test]
+fn ids_and_sizes() {
+    for format in BlockFormat::ALL {
+        assert_eq!(BlockFormat::from_ggml_id(format.ggml_id()), Some(format));
+        let n = format.block_len();
+        assert_eq!(format.row_bytes(0), Some(0));
+        assert_eq!(format.row_bytes(3 * n), Some(3 * format.block_bytes()));
+        if n > 1 {
+            assert_eq!(format.row_bytes(n + 1), None);
+        }
+    }
+    assert_eq!(BlockFormat::from_ggml_id(10), None);
+    assert_eq!(BlockFormat::from_ggml_id(u32::MAX), None);
+    assert_eq!(BlockFormat::F32.row_bytes(usize::MAX), None);
+}
+
+#[test]
+#[should_panic(expected = "17 bytes for 32 elements of Q4_0")]
+fn dequantize_refuses_wrong_lengths() {
+    BlockFormat::Q4_0.dequantize(&[0; 17], &mut [0.0; 32]);
+}
