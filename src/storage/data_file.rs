@@ -1,0 +1,168 @@
+//! A regular file opened for reading.
+
+use std::fs::{File, Metadata, OpenOptions};
+use std::io::{self, Read};
+use std::num::NonZeroU64;
+use std::os::unix::fs::{FileExt, MetadataExt, OpenOptionsExt};
+use std::path::{Path, PathBuf};
+
+use rustix::fs::{Advice, OFlags, fadvise};
+
+use super::error::StorageError;
+use super::mapping::Mapping;
+use super::{outward, page_size};
+
+/// Step of bulk reads: big enough for full speed of any card or disk, small against the weights.
+const BULK_STEP_BYTES: usize = 1 << 20;
+/// Window of [`FileReader`].
+const READER_BYTES: usize = 256 << 10;
+
+/// A regular file opened for reading at any position, by any number of threads.
+#[derive(Debug)]
+pub struct DataFile {
+    file: File,
+    path: PathBuf,
+    len: u64,
+}
+
+impl DataFile {
+    /// Opens a regular file.
+    pub fn open(path: &Path) -> Result<Self, StorageError> {
+        let failed = |source| StorageError::Open { path: path.to_owned(), source };
+        // Without O_NONBLOCK the opening of a pipe would wait for a writer. Files ignore it.
+        let flags = OFlags::NONBLOCK.bits() as i32;
+        let file = OpenOptions::new().read(true).custom_flags(flags).open(path).map_err(failed)?;
+        let metadata = file.metadata().map_err(failed)?;
+        if !metadata.is_file() {
+            return Err(StorageError::NotRegular { path: path.to_owned() });
+        }
+        // The kernel's own read-ahead would run past the end of what is asked for, where nobody would
+        // drop its pages. All sequential reading here is in big steps, which makes up for it.
+        let _ = fadvise(&file, 0, None, Advice::Random);
+        Ok(Self { file, path: path.to_owned(), len: metadata.len() })
+    }
+
+    /// The path it was opened with.
+    pub fn path(&self) -> &Path {
+        &self.path
+    }
+
+    /// Length in bytes when it was opened.
+    pub fn len(&self) -> u64 {
+        self.len
+    }
+
+    /// Whether it was empty when it was opened.
+    pub fn is_empty(&self) -> bool {
+        self.len == 0
+    }
+
+    /// Fills `out` with the bytes at `offset`. Pages may stay in the page cache: for small reads.
+    pub fn read_exact_at(&self, out: &mut [u8], offset: u64) -> Result<(), StorageError> {
+        let len = out.len();
+        self.file.read_exact_at(out, offset).map_err(|e| self.read_error(e, offset, len))
+    }
+
+    /// Fills `out` with the bytes at `offset` and leaves nothing of them in the page cache.
+    ///
+    /// For weights: what was copied once would only push other files out. The next step is requested
+    /// while the current one is copied.
+    pub fn read_bulk(&self, offset: u64, out: &mut [u8]) -> Result<(), StorageError> {
+        let len = out.len();
+        let mut at = offset;
+        let mut steps = out.chunks_mut(BULK_STEP_BYTES).peekable();
+        while let Some(step) = steps.next() {
+            if let Some(next) = steps.peek() {
+                self.advise(at + step.len() as u64, next.len() as u64, Advice::WillNeed);
+            }
+            self.file.read_exact_at(step, at).map_err(|e| self.read_error(e, offset, len))?;
+            at += step.len() as u64;
+            // From the beginning each time: a large folio that straddles two steps is dropped only
+            // when it lies inside the advised range as a whole.
+            self.drop_cached(offset, at - offset);
+        }
+        Ok(())
+    }
+
+    /// A sequential reader from `offset` on that leaves nothing in the page cache. It is buffered and
+    /// takes up 256 KiB.
+    pub fn reader(&self, offset: u64) -> FileReader<'_> {
+        FileReader { file: self, next: offset, buffer: vec![0; READER_BYTES].into(), filled: 0..0 }
+    }
+
+    /// Maps `len` bytes at `offset`, which need not be aligned, with the advice that access is random.
+    pub fn map(&self, offset: u64, len: usize) -> Result<Mapping, StorageError> {
+        // A mapping beyond the end would be a SIGBUS later; say it now.
+        if offset.checked_add(len as u64).is_none_or(|end| end > self.len) {
+            return Err(StorageError::PastEnd { path: self.path.clone(), offset, len });
+        }
+        Mapping::new(&self.file, &self.path, offset, len)
+    }
+
+    /// Opens the same file once more with other flags.
+    pub(super) fn reopen(&self, flags: OFlags) -> Result<File, StorageError> {
+        let failed = |source| StorageError::Open { path: self.path.clone(), source };
+        let flags = (flags | OFlags::NONBLOCK).bits() as i32;
+        let other = OpenOptions::new().read(true).custom_flags(flags).open(&self.path).map_err(failed)?;
+        let identity = |m: Metadata| (m.dev(), m.ino());
+        let ours = self.file.metadata().map(identity).map_err(failed)?;
+        if other.metadata().map(identity).map_err(failed)? != ours {
+            return Err(StorageError::Replaced { path: self.path.clone() });
+        }
+        Ok(other)
+    }
+
+    /// Drops the pages that hold these bytes from the page cache.
+    fn drop_cached(&self, offset: u64, len: u64) {
+        self.advise(offset, len, Advice::DontNeed);
+    }
+
+    /// Advice for whole pages: DONTNEED leaves a page alone of which it covers only a part. Advice that
+    /// is not taken changes no result, so failures are not looked at.
+    fn advise(&self, offset: u64, len: u64, advice: Advice) {
+        advise(&self.file, offset, len, advice);
+    }
+
+    fn read_error(&self, source: io::Error, offset: u64, len: usize) -> StorageError {
+        let path = self.path.clone();
+        if source.kind() == io::ErrorKind::UnexpectedEof {
+            return StorageError::PastEnd { path, offset, len };
+        }
+        StorageError::Read { path, offset, len, source }
+    }
+}
+
+/// Gives advice for all pages that hold a byte of the range.
+pub(super) fn advise(file: &File, offset: u64, len: u64, advice: Advice) {
+    if let Some(pages) = outward(offset, len, page_size() as u64)
+        && let Some(len) = NonZeroU64::new(pages.end - pages.start)
+    {
+        let _ = fadvise(file, pages.start, Some(len), advice);
+    }
+}
+
+/// Sequential, buffered reading; see [`DataFile::reader`].
+#[derive(Debug)]
+pub struct FileReader<'a> {
+    file: &'a DataFile,
+    /// File offset of the byte after the buffered ones.
+    next: u64,
+    buffer: Box<[u8]>,
+    /// The part of `buffer` that was read and not yet given out.
+    filled: std::ops::Range<usize>,
+}
+
+impl Read for FileReader<'_> {
+    fn read(&mut self, out: &mut [u8]) -> io::Result<usize> {
+        if self.filled.is_empty() {
+            let n = self.file.file.read_at(&mut self.buffer, self.next)?;
+            self.file.drop_cached(self.next, n as u64);
+            self.next += n as u64;
+            self.filled = 0..n;
+        }
+        let n = out.len().min(self.filled.len());
+        out[..n].copy_from_slice(&self.buffer[self.filled.start..][..n]);
+        self.filled.start += n;
+        Ok(n)
+    }
+}
