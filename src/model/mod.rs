@@ -1,1 +1,136 @@
-//! Room `model`.
+//! The model: hyper-parameters, weights, caches and the forward pass.
+//!
+//! Reads like the paper: [`forward`] lists the steps of a layer in order, and each block of a layer has
+//! a file. One file for each architecture turns metadata into [`HParams`]; everything else follows
+//! from those. The forward pass does no I/O: rows of the per-layer embedding table come through
+//! [`RowSource`], which the engine joins to the row store.
+
+mod attention;
+mod error;
+mod forward;
+mod gemma3;
+mod gemma4;
+mod hparams;
+mod kv_cache;
+mod mlp;
+mod open;
+mod per_layer;
+mod scratch;
+mod weights;
+
+pub use error::{ForwardError, ModelError, RowError};
+pub use forward::{Logits, NoRows, RowSource, Span, Want, forward};
+pub use hparams::{Architecture, HParams, LayerHParams, LayerKind};
+pub use kv_cache::{KvCache, KvType};
+pub use open::ModelFile;
+pub use scratch::Scratch;
+pub use weights::RowTable;
+
+use crate::ops::Compute;
+use std::sync::Arc;
+use weights::Weights;
+
+/// A loaded model: everything that a forward pass reads and never writes.
+#[derive(Debug)]
+pub struct Model {
+    hparams: HParams,
+    weights: Weights,
+    row_table: Option<RowTable>,
+    kv_type: KvType,
+    compute: Arc<Compute>,
+}
+
+/// The longest list of rotary divisors accepted: half of the largest head.
+const MAX_ROPE_DIVISORS: u64 = 1 << 13;
+
+impl Model {
+    /// Checks `file` and reads its dense weights into memory.
+    ///
+    /// The per-layer embedding table is not read; [`Model::row_table`] says where it is.
+    ///
+    /// # Errors
+    /// If the model is of an unsupported kind, malformed, or cannot be read.
+    pub fn load(file: &ModelFile, compute: Arc<Compute>) -> Result<Self, ModelError> {
+        let hparams = read_hparams(file)?;
+        let row_table = weights::row_table(file, &hparams)?;
+        let weights = weights::load(file, &hparams)?;
+        let kv_type = weights.kv_type();
+        Ok(Self { hparams, weights, row_table, kv_type, compute })
+    }
+
+    /// Hyper-parameters.
+    pub fn hparams(&self) -> &HParams {
+        &self.hparams
+    }
+
+    /// Where the per-layer embedding table is, for models that have one.
+    pub fn row_table(&self) -> Option<&RowTable> {
+        self.row_table.as_ref()
+    }
+
+    /// The pool and kernels that the model computes with.
+    pub fn compute(&self) -> &Compute {
+        &self.compute
+    }
+
+    /// An empty cache for one sequence of at most `n_ctx` tokens, appended in chunks of at most
+    /// `max_chunk`.
+    pub fn new_kv(&self, n_ctx: usize, max_chunk: usize) -> KvCache {
+        KvCache::new(&self.hparams, self.kv_type, n_ctx, max_chunk)
+    }
+
+    /// Type of cached keys and values: as exact as the weights that make them.
+    pub fn kv_type(&self) -> KvType {
+        self.kv_type
+    }
+
+    /// Working memory for batches of `max_tokens`, at most `max_logits` of them with logits.
+    pub fn new_scratch(&self, max_tokens: usize, max_logits: usize) -> Scratch {
+        Scratch::new(&self.hparams, max_tokens, max_logits)
+    }
+
+    /// Bytes that a decoded token reads: every matrix once, and its row of the table.
+    pub fn weights_bytes_per_token(&self) -> u64 {
+        let matrices: usize = self.weights.matrices().map(|m| m.n_bytes()).sum();
+        let row = self.row_table.as_ref().map_or(0, |t| t.row_bytes);
+        (matrices + row) as u64
+    }
+
+    /// Bytes of matrices held in memory.
+    pub fn weights_bytes(&self) -> u64 {
+        let untied = if self.weights.output.is_some() { self.weights.token_embd.n_bytes() } else { 0 };
+        (self.weights.matrices().map(|m| m.n_bytes()).sum::<usize>() + untied) as u64
+    }
+}
+
+/// Reads and checks the hyper-parameters of `file` without reading its weights.
+///
+/// # Errors
+/// If the model is of an unsupported kind or its metadata are malformed.
+pub fn read_hparams(file: &ModelFile) -> Result<HParams, ModelError> {
+    let metadata = &file.gguf.metadata;
+    if let Some(kind) = metadata.opt_str("general.type")?.filter(|kind| *kind != "model") {
+        return Err(ModelError::Unsupported {
+            what: format!("a file of type \"{kind}\" (general.type)"),
+            hint: "give the file of the language model itself",
+        });
+    }
+    let architecture = metadata.str("general.architecture")?;
+    let n_vocab = weights::n_vocab(file)?;
+    match architecture {
+        "gemma3" => gemma3::read(metadata, n_vocab),
+        "gemma4" => {
+            let name = "rope_freqs.weight";
+            let divisors = weights::read_vector(file, name, MAX_ROPE_DIVISORS)?
+                .ok_or_else(|| ModelError::MissingTensor { name: name.to_owned() })?;
+            if let Some(index) = divisors.iter().position(|d| *d <= 0.0) {
+                return Err(ModelError::TensorValue { name: name.to_owned(), index, value: divisors[index] });
+            }
+            gemma4::read(metadata, n_vocab, &divisors)
+        }
+        other => Err(ModelError::Unsupported {
+            what: format!("architecture \"{other}\""),
+            hint: "pled runs gemma4 and gemma3 models",
+        }),
+    }
+}

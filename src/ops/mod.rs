@@ -7,18 +7,26 @@
 //! Deliberately absent: models, files, allocation in steady state.
 
 mod activations;
+mod attention;
+mod elementwise;
 mod kernels;
 mod matmul;
 mod matrix;
+mod norm;
 mod pool;
+mod rope;
 #[cfg(test)]
 mod tests;
 
 pub use activations::Activations;
+pub use attention::{HeadRing, RingData, attend};
+pub use elementwise::{gelu, gelu_mul, scale, soft_cap};
 pub use kernels::Kernels;
 pub use matmul::matmul;
 pub use matrix::{Matrix, ShapeError, WeightBytes};
+pub use norm::{add_rms_norm, rms_norm, rms_norm_in_place, rms_norm_unweighted};
 pub use pool::{Pool, PoolError};
+pub use rope::{RopeFrequencies, rotate};
 
 /// What an operation computes with: threads and the instruction set. Made once, shared by reference.
 #[derive(Debug)]

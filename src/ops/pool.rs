@@ -65,6 +65,14 @@ impl Pool {
         self.for_each(chunks, |(i, chunk)| f(i * rows_per_task, chunk));
     }
 
+    /// Splits `data` into chunks of a multiple of `granule` elements, the last one shorter, and calls
+    /// `f(start, chunk)` on all threads; returns when all are done.
+    pub fn for_each_chunk_mut(&self, data: &mut [f32], granule: usize, f: impl Fn(usize, &mut [f32]) + Sync) {
+        let len = data.len().div_ceil(self.n_threads).next_multiple_of(granule).max(1);
+        let chunks = data.chunks_mut(len).enumerate();
+        self.for_each(chunks, |(i, chunk)| f(i * len, chunk));
+    }
+
     /// Calls `f` with every item, on all threads.
     fn for_each<T>(&self, items: impl Iterator<Item = T> + Send, f: impl Fn(T) + Sync) {
         let Some(helpers) = &self.helpers else {

@@ -1,0 +1,103 @@
+//! The attention block of a layer: from the residual stream, through the cache, back to it.
+
+use super::Model;
+use super::forward::Span;
+use super::hparams::LayerKind;
+use super::scratch::Scratch;
+use crate::ops::{add_rms_norm, attend, matmul, rms_norm, rms_norm_in_place, rms_norm_unweighted, rotate};
+
+/// `x = norm(h)`: the input of the query, key and value projections.
+pub(super) fn normalise_input(model: &Model, i: usize, s: &mut Scratch) {
+    let n_embd = model.hparams.n_embd;
+    let x = s.x.reset(s.rows.len(), n_embd);
+    for (x, h) in x.chunks_exact_mut(n_embd).zip(s.h.chunks_exact(n_embd)) {
+        rms_norm(h, &model.weights.layers[i].attn_norm, model.hparams.rms_eps, x);
+    }
+}
+
+/// Computes keys and values of every token and appends them to the caches, if layer `i` owns any.
+pub(super) fn append_kv(model: &Model, i: usize, spans: &mut [Span<'_>], s: &mut Scratch) {
+    let hp = &model.hparams;
+    let Some(kv) = &model.weights.layers[i].kv else { return };
+    let layer = &hp.layers[i];
+    let (n_kv, head_dim) = (layer.n_embd_kv(), layer.head_dim);
+    let n = s.rows.len() * n_kv;
+    let (k, v) = (&mut s.k[..n], &mut s.v[..n]);
+    matmul(&model.compute, &kv.k, 0..n_kv, &mut s.x, k);
+    match &kv.v {
+        Some(weights) => matmul(&model.compute, weights, 0..n_kv, &mut s.x, v),
+        None => v.copy_from_slice(k),
+    }
+    let angles = match layer.kind {
+        LayerKind::Sliding => &s.rope_sliding,
+        LayerKind::Full => &s.rope_full,
+    };
+    let tokens = s.rows.iter().zip(k.chunks_exact_mut(n_kv).zip(v.chunks_exact_mut(n_kv)));
+    for (row, (k, v)) in tokens {
+        let (cos, sin) = angles.of(row.index);
+        let heads = k.chunks_exact_mut(head_dim).zip(v.chunks_exact_mut(head_dim));
+        for (head, (k, v)) in heads.enumerate() {
+            rms_norm_in_place(k, &kv.k_norm, hp.rms_eps);
+            rotate(k, cos, sin);
+            if hp.normalise_values {
+                rms_norm_unweighted(v, hp.rms_eps);
+            }
+            spans[row.span].kv.write(&model.compute.kernels, (i, head), row.position, k, v);
+        }
+    }
+}
+
+/// Queries, attention over the cache that layer `i` reads, output projection, residual sum.
+///
+/// `s.x` holds the normalised input.
+pub(super) fn attend_and_add(model: &Model, i: usize, spans: &[Span<'_>], s: &mut Scratch) {
+    let hp = &model.hparams;
+    let layer = &hp.layers[i];
+    let weights = &model.weights.layers[i];
+    let (n_q, head_dim, n_head) = (layer.n_embd_q(), layer.head_dim, layer.n_head);
+    let n_tokens = s.rows.len();
+    let q = &mut s.q[..n_tokens * n_q];
+    matmul(&model.compute, &weights.attn_q, 0..n_q, &mut s.x, q);
+    let angles = match layer.kind {
+        LayerKind::Sliding => &s.rope_sliding,
+        LayerKind::Full => &s.rope_full,
+    };
+    for (row, q) in s.rows.iter().zip(q.chunks_exact_mut(n_q)) {
+        let (cos, sin) = angles.of(row.index);
+        for head in q.chunks_exact_mut(head_dim) {
+            rms_norm_in_place(head, &weights.attn_q_norm, hp.rms_eps);
+            rotate(head, cos, sin);
+        }
+    }
+
+    let (q, rows) = (&*q, &s.rows);
+    let out = s.x.reset(n_tokens, n_q);
+    model.compute.pool.for_each_rows_mut(out, head_dim, |first, heads| {
+        for (at, out) in (first..).zip(heads.chunks_exact_mut(head_dim)) {
+            let (row, head) = (rows[at / n_head], at % n_head);
+            let cache = &*spans[row.span].kv;
+            let kv_head = head / (n_head / layer.n_head_kv);
+            let end = row.position + 1;
+            let start = match layer.kind {
+                LayerKind::Full => 0,
+                LayerKind::Sliding => end.saturating_sub(hp.window),
+            };
+            attend(
+                &model.compute.kernels,
+                &q[at * head_dim..(at + 1) * head_dim],
+                cache.keys(layer.kv_layer, kv_head),
+                cache.values(layer.kv_layer, kv_head),
+                start..end,
+                hp.attention_scale,
+                out,
+            );
+        }
+    });
+
+    let n_embd = hp.n_embd;
+    let y = &mut s.y[..n_tokens * n_embd];
+    matmul(&model.compute, &weights.attn_output, 0..n_embd, &mut s.x, y);
+    for (h, y) in s.h.chunks_exact_mut(n_embd).zip(y.chunks_exact(n_embd)) {
+        add_rms_norm(h, y, &weights.post_attention_norm, hp.rms_eps);
+    }
+}

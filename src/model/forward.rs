@@ -1,0 +1,208 @@
+//! The forward pass: token ids in, logits out.
+//!
+//! The batch is ragged: several sequences, each with a span of new tokens. A token whose logits
+//! nobody wants stops at the keys and values of the last layer that writes any; what the others
+//! compute is not changed by that, bit for bit, since tokens meet in the caches only.
+//!
+//! Deliberately absent: I/O, clocks, logs, channels, allocation.
+
+use super::error::{ForwardError, RowError};
+use super::kv_cache::KvCache;
+use super::scratch::{Row, Scratch};
+use super::{Model, attention, mlp, per_layer};
+use crate::ops::{matmul, rms_norm, scale, soft_cap};
+
+/// Which of a span's tokens get logits.
+#[derive(Debug, Clone, Copy, PartialEq, Eq)]
+pub enum Want {
+    /// None: a chunk of a prompt that is not its last.
+    Nothing,
+    /// The last one.
+    Last,
+    /// Every one.
+    All,
+}
+
+/// New tokens of one sequence.
+#[derive(Debug)]
+pub struct Span<'a> {
+    /// Their ids; the first one's position is `kv.n_tokens()`.
+    pub tokens: &'a [u32],
+    /// The sequence's cache; advances by the tokens when the pass succeeds.
+    pub kv: &'a mut KvCache,
+    /// Whose logits are wanted.
+    pub want: Want,
+}
+
+/// Rows of the per-layer embedding table for the tokens of one batch.
+pub trait RowSource {
+    /// Waits until the rows of all tokens are there. Called at most once in a pass, at the end of
+    /// layer 0; not called if no token is computed so far.
+    ///
+    /// # Errors
+    /// If a row could not be read: the pass ends and no cache advances.
+    fn fetch(&mut self) -> Result<(), RowError>;
+
+    /// The stored bytes of the `i`-th token of the batch: the whole row for a token whose logits are
+    /// wanted, at least [`super::RowTable::prefix_bytes`] for others.
+    fn row(&self, i: usize) -> &[u8];
+}
+
+/// The row source of models without per-layer embeddings.
+#[derive(Debug, Clone, Copy)]
+pub struct NoRows;
+
+impl RowSource for NoRows {
+    fn fetch(&mut self) -> Result<(), RowError> {
+        Err(RowError("the model has per-layer embeddings and no row source was given".into()))
+    }
+
+    fn row(&self, _: usize) -> &[u8] {
+        &[]
+    }
+}
+
+/// Logits of the wanted tokens: spans in order, tokens in order.
+#[derive(Debug)]
+pub struct Logits<'s> {
+    /// `[n_rows, n_vocab]`.
+    data: &'s mut [f32],
+    n_vocab: usize,
+}
+
+impl Logits<'_> {
+    /// Number of wanted tokens.
+    pub fn n_rows(&self) -> usize {
+        self.data.len() / self.n_vocab
+    }
+
+    /// Logits of the `i`-th wanted token, `[n_vocab]`.
+    pub fn row(&self, i: usize) -> &[f32] {
+        &self.data[i * self.n_vocab..(i + 1) * self.n_vocab]
+    }
+
+    /// The same, for a sampler that works in place.
+    pub fn row_mut(&mut self, i: usize) -> &mut [f32] {
+        &mut self.data[i * self.n_vocab..(i + 1) * self.n_vocab]
+    }
+}
+
+/// Computes a batch: appends its keys and values to the caches, returns the wanted logits.
+///
+/// # Errors
+/// If the batch does not fit its buffers or contexts, names a token outside the vocabulary, or its
+/// rows cannot be read. No cache advances then.
+pub fn forward<'s>(
+    model: &Model,
+    spans: &mut [Span<'_>],
+    rows: &mut dyn RowSource,
+    s: &'s mut Scratch,
+) -> Result<Logits<'s>, ForwardError> {
+    plan(model, spans, s)?;
+    embed(model, spans, s);
+    per_layer::project_embeddings(model, s);
+    let last_kv_layer = model.hparams.last_kv_layer();
+    for i in 0..model.hparams.n_layer() {
+        attention::normalise_input(model, i, s);
+        attention::append_kv(model, i, spans, s);
+        if i == last_kv_layer && s.wanted.len() < s.rows.len() {
+            s.keep_wanted(model.hparams.n_embd);
+            if s.rows.is_empty() {
+                break;
+            }
+            attention::normalise_input(model, i, s);
+        }
+        attention::attend_and_add(model, i, spans, s);
+        mlp::add_mlp(model, i, s);
+        if i == 0 {
+            per_layer::add_rows(model, rows, s)?;
+        }
+        per_layer::add_input(model, i, s);
+        if let Some(factor) = &model.weights.layers[i].layer_output_scale {
+            scale(&mut s.h[..s.rows.len() * model.hparams.n_embd], factor[0]);
+        }
+    }
+    for span in spans {
+        span.kv.commit(span.tokens.len());
+    }
+    Ok(head(model, s))
+}
+
+/// Checks the batch and lists its tokens, the wanted ones and their rotation angles.
+fn plan(model: &Model, spans: &[Span<'_>], s: &mut Scratch) -> Result<(), ForwardError> {
+    let hp = &model.hparams;
+    s.rows.clear();
+    s.wanted.clear();
+    s.n_batch = spans.iter().map(|span| span.tokens.len()).sum();
+    let n_wanted = spans
+        .iter()
+        .map(|span| match span.want {
+            Want::Nothing => 0,
+            Want::Last => span.tokens.len().min(1),
+            Want::All => span.tokens.len(),
+        })
+        .sum();
+    for (what, found, limit) in
+        [("tokens", s.n_batch, s.max_tokens), ("tokens with logits", n_wanted, s.max_logits)]
+    {
+        if found > limit {
+            return Err(ForwardError::TooLarge { what, found, limit });
+        }
+    }
+    for (span, Span { tokens, kv, want }) in spans.iter().enumerate() {
+        let n_tokens = kv.n_tokens() + tokens.len();
+        if n_tokens > kv.n_ctx() {
+            return Err(ForwardError::ContextFull { span, n_tokens, n_ctx: kv.n_ctx() });
+        }
+        if tokens.len() > kv.max_chunk() {
+            let (found, limit) = (tokens.len(), kv.max_chunk());
+            return Err(ForwardError::TooLarge { what: "tokens of one sequence", found, limit });
+        }
+        if let Some(&id) = tokens.iter().find(|id| **id as usize >= hp.n_vocab) {
+            return Err(ForwardError::TokenOutOfRange { span, id, n_vocab: hp.n_vocab });
+        }
+        for at in 0..tokens.len() {
+            let row = Row { span, position: kv.n_tokens() + at, index: s.rows.len() };
+            let wanted = match want {
+                Want::Nothing => false,
+                Want::Last => at + 1 == tokens.len(),
+                Want::All => true,
+            };
+            if wanted {
+                s.wanted.push(row.index);
+            }
+            let (cos, sin) = s.rope_sliding.of_mut(row.index);
+            hp.rope_sliding.angles(row.position, cos, sin);
+            let (cos, sin) = s.rope_full.of_mut(row.index);
+            hp.rope_full.angles(row.position, cos, sin);
+            s.rows.push(row);
+        }
+    }
+    Ok(())
+}
+
+/// `h = embedding(token) * sqrt(n_embd)`.
+fn embed(model: &Model, spans: &[Span<'_>], s: &mut Scratch) {
+    let n_embd = model.hparams.n_embd;
+    let ids = spans.iter().flat_map(|span| span.tokens);
+    for (h, id) in s.h.chunks_exact_mut(n_embd).zip(ids) {
+        model.weights.token_embd.dequantize_row(*id as usize, h);
+    }
+    scale(&mut s.h[..s.n_batch * n_embd], (n_embd as f32).sqrt());
+}
+
+/// Final norm, output head and soft-cap of the tokens that came through.
+fn head<'s>(model: &Model, s: &'s mut Scratch) -> Logits<'s> {
+    let hp = &model.hparams;
+    let n_rows = s.wanted.len();
+    let x = s.x.reset(n_rows, hp.n_embd);
+    for (x, h) in x.chunks_exact_mut(hp.n_embd).zip(s.h.chunks_exact(hp.n_embd)) {
+        rms_norm(h, &model.weights.output_norm, hp.rms_eps, x);
+    }
+    let logits = &mut s.logits[..n_rows * hp.n_vocab];
+    matmul(&model.compute, model.weights.head(), 0..hp.n_vocab, &mut s.x, logits);
+    if let Some(cap) = hp.logit_softcap {
+        model.compute.pool.for_each_chunk_mut(logits, 4096, |_, logits| soft_cap(logits, cap));
+    }
+    Logits { data: logits, n_vocab: hp.n_vocab }
+}

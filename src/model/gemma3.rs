@@ -1,0 +1,84 @@
+//! Gemma 3 text models: metadata to hyper-parameters.
+
+use super::error::ModelError;
+use super::hparams::{
+    Architecture, HParams, LayerHParams, read_layer_kinds, read_n_layer, read_per_layer, read_positive,
+};
+use crate::gguf::Metadata;
+use crate::ops::RopeFrequencies;
+
+const PREFIX: &str = "gemma3";
+
+/// Files without a pattern key have five sliding layers to each full one.
+const DEFAULT_PERIOD: usize = 6;
+
+/// The 27B model alone scales its scores by the width of a query head before projection.
+const N_LAYER_27B: usize = 62;
+
+/// `n_vocab` is the number of rows of the embedding.
+pub(super) fn read(metadata: &Metadata, n_vocab: usize) -> Result<HParams, ModelError> {
+    let key = |name: &str| format!("{PREFIX}.{name}");
+    let n_layer = read_n_layer(metadata, PREFIX)?;
+    let n_head = read_per_layer(metadata, &key("attention.head_count"), n_layer)?;
+    let n_head_kv = read_per_layer(metadata, &key("attention.head_count_kv"), n_layer)?;
+    let n_ff = read_per_layer(metadata, &key("feed_forward_length"), n_layer)?;
+    let kinds =
+        read_layer_kinds(metadata, &key("attention.sliding_window_pattern"), n_layer, Some(DEFAULT_PERIOD))?;
+    let n_embd = metadata.u32(&key("embedding_length"))? as usize;
+    let head_dim = metadata.u32(&key("attention.key_length"))? as usize;
+    let value_dim = metadata.opt_u32(&key("attention.value_length"))?.map_or(head_dim, |v| v as usize);
+    if head_dim == 0 || !head_dim.is_multiple_of(2) || head_dim != value_dim || head_dim > 1 << 14 {
+        return Err(ModelError::HParam {
+            key: key("attention.key_length"),
+            value: head_dim.to_string(),
+            why: "must be even, from 2 to 16384, and equal to the value length",
+        });
+    }
+    let layers = (0..n_layer)
+        .map(|i| LayerHParams {
+            kind: kinds[i],
+            n_head: n_head[i],
+            n_head_kv: n_head_kv[i],
+            head_dim,
+            n_ff: n_ff[i],
+            kv_layer: i,
+        })
+        .collect::<Vec<_>>();
+    let scaled_width =
+        if n_layer == N_LAYER_27B { n_embd as f32 / n_head[0].max(1) as f32 } else { head_dim as f32 };
+    let base_full = read_positive(metadata, &key("rope.freq_base"), Some(1_000_000.0))?;
+    let base_sliding = read_positive(metadata, &key("rope.freq_base_swa"), Some(10_000.0))?;
+    let logit_softcap = match metadata.opt_f32(&key("final_logit_softcapping"))? {
+        None => None,
+        Some(_) => Some(read_positive(metadata, &key("final_logit_softcapping"), None)?),
+    };
+    let hparams = HParams {
+        architecture: Architecture::Gemma3,
+        n_vocab,
+        n_embd,
+        n_embd_per_layer: 0,
+        n_ctx_train: metadata.u32(&key("context_length"))? as usize,
+        rms_eps: read_positive(metadata, &key("attention.layer_norm_rms_epsilon"), None)?,
+        window: metadata.u32(&key("attention.sliding_window"))? as usize,
+        attention_scale: 1.0 / scaled_width.sqrt(),
+        normalise_values: false,
+        logit_softcap,
+        layers,
+        rope_sliding: RopeFrequencies::new(head_dim, base_sliding, 1.0, None),
+        rope_full: RopeFrequencies::new(head_dim, base_full, position_scale(metadata)?, None),
+    };
+    hparams.check(PREFIX)?;
+    Ok(hparams)
+}
+
+/// Linear scaling of positions in full layers (4B and larger); 1 for none.
+fn position_scale(metadata: &Metadata) -> Result<f32, ModelError> {
+    let key = format!("{PREFIX}.rope.scaling.type");
+    match metadata.opt_str(&key)? {
+        None | Some("none") => Ok(1.0),
+        Some("linear") => read_positive(metadata, &format!("{PREFIX}.rope.scaling.factor"), None),
+        Some(other) => {
+            Err(ModelError::HParam { key, value: other.to_owned(), why: "must be \"none\" or \"linear\"" })
+        }
+    }
+}

@@ -1,0 +1,191 @@
+//! Keys and values of one sequence.
+//!
+//! Each layer that owns keys and values has a ring for every KV head. In a full layer the ring is as
+//! long as the context; in a sliding layer it holds the window and one chunk: while a chunk is
+//! computed, its first query still needs the window before it. Memory is zeroed lazily by the
+//! system, so a cache costs what its sequence has filled.
+
+use super::hparams::{HParams, LayerKind};
+use crate::ops::{HeadRing, Kernels, RingData};
+use half::slice::HalfBitsSliceExt;
+use std::fmt;
+use std::ops::Range;
+
+/// Type of cached keys and values.
+#[derive(Debug, Clone, Copy, PartialEq, Eq)]
+pub enum KvType {
+    /// Float16: its rounding is far below that of quantised weights and activations.
+    F16,
+    /// Float32, so that a model with F32 weights is computed in float32 throughout.
+    F32,
+}
+
+impl KvType {
+    /// Bytes of one value.
+    pub fn n_bytes(self) -> usize {
+        match self {
+            Self::F16 => 2,
+            Self::F32 => 4,
+        }
+    }
+}
+
+impl fmt::Display for KvType {
+    fn fmt(&self, f: &mut fmt::Formatter<'_>) -> fmt::Result {
+        f.write_str(match self {
+            Self::F16 => "f16",
+            Self::F32 => "f32",
+        })
+    }
+}
+
+/// The cache of one sequence.
+#[derive(Debug)]
+pub struct KvCache {
+    /// One entry for each layer of the model; `None` where the layer reads another's.
+    layers: Vec<Option<LayerKv>>,
+    n_tokens: usize,
+    n_ctx: usize,
+    max_chunk: usize,
+}
+
+/// Rings of one layer.
+#[derive(Debug)]
+struct LayerKv {
+    /// `[n_head_kv, n_slots, head_dim]`.
+    k: Values,
+    /// The same shape.
+    v: Values,
+    n_slots: usize,
+    head_dim: usize,
+}
+
+/// Zeroed numbers.
+#[derive(Debug)]
+enum Values {
+    /// Float16 as bits: a vector of zero integers is what the allocator hands out untouched, one of
+    /// `f16` zeros would be written, and so backed by memory, at once.
+    F16(Vec<u16>),
+    F32(Vec<f32>),
+}
+
+impl Values {
+    fn zeroed(kind: KvType, n: usize) -> Self {
+        match kind {
+            KvType::F16 => Self::F16(vec![0; n]),
+            KvType::F32 => Self::F32(vec![0.0; n]),
+        }
+    }
+
+    fn n_bytes(&self) -> usize {
+        match self {
+            Self::F16(values) => size_of_val(values.as_slice()),
+            Self::F32(values) => size_of_val(values.as_slice()),
+        }
+    }
+
+    fn read(&self, place: Range<usize>) -> RingData<'_> {
+        match self {
+            Self::F16(values) => RingData::F16(values[place].reinterpret_cast()),
+            Self::F32(values) => RingData::F32(&values[place]),
+        }
+    }
+
+    fn write(&mut self, kernels: &Kernels, start: usize, from: &[f32]) {
+        let place = start..start + from.len();
+        match self {
+            Self::F16(values) => kernels.to_f16(from, values[place].reinterpret_cast_mut()),
+            Self::F32(values) => values[place].copy_from_slice(from),
+        }
+    }
+}
+
+impl KvCache {
+    /// An empty cache for contexts of `n_ctx` tokens, filled by at most `max_chunk` at a time.
+    pub(super) fn new(hp: &HParams, kind: KvType, n_ctx: usize, max_chunk: usize) -> Self {
+        let layers = (0..hp.n_layer())
+            .map(|i| {
+                let layer = &hp.layers[i];
+                let n_slots = match layer.kind {
+                    LayerKind::Full => n_ctx,
+                    LayerKind::Sliding => n_ctx.min(hp.window.saturating_add(max_chunk)),
+                };
+                hp.owns_kv(i).then(|| {
+                    let n = layer.n_head_kv * n_slots * layer.head_dim;
+                    let (k, v) = (Values::zeroed(kind, n), Values::zeroed(kind, n));
+                    LayerKv { k, v, n_slots, head_dim: layer.head_dim }
+                })
+            })
+            .collect();
+        Self { layers, n_tokens: 0, n_ctx, max_chunk }
+    }
+
+    /// Tokens whose keys and values are held: the position of the next token.
+    pub fn n_tokens(&self) -> usize {
+        self.n_tokens
+    }
+
+    /// The longest sequence that fits.
+    pub fn n_ctx(&self) -> usize {
+        self.n_ctx
+    }
+
+    /// The longest chunk that one forward pass may append.
+    pub fn max_chunk(&self) -> usize {
+        self.max_chunk
+    }
+
+    /// Bytes reserved for keys and values. The system backs them as they are filled.
+    pub fn n_bytes(&self) -> usize {
+        self.layers.iter().flatten().map(|l| l.k.n_bytes() + l.v.n_bytes()).sum()
+    }
+
+    /// Forgets the sequence.
+    pub fn clear(&mut self) {
+        self.n_tokens = 0;
+    }
+
+    /// Takes over `n` tokens whose keys and values have been written in every layer.
+    pub(super) fn commit(&mut self, n: usize) {
+        self.n_tokens += n;
+    }
+
+    /// Keys of KV head `head` of `layer`, which owns them.
+    pub(super) fn keys(&self, layer: usize, head: usize) -> HeadRing<'_> {
+        let l = self.layer(layer);
+        HeadRing::new(l.k.read(l.head(head)), l.head_dim)
+    }
+
+    /// Values of KV head `head` of `layer`, which owns them.
+    pub(super) fn values(&self, layer: usize, head: usize) -> HeadRing<'_> {
+        let l = self.layer(layer);
+        HeadRing::new(l.v.read(l.head(head)), l.head_dim)
+    }
+
+    /// Stores the key `k` and value `v`, `[head_dim]` each, of `position`.
+    pub(super) fn write(
+        &mut self,
+        kernels: &Kernels,
+        (layer, head): (usize, usize),
+        position: usize,
+        k: &[f32],
+        v: &[f32],
+    ) {
+        let l = self.layers[layer].as_mut().expect("only layers that own keys and values write them");
+        let start = (head * l.n_slots + position % l.n_slots) * l.head_dim;
+        l.k.write(kernels, start, k);
+        l.v.write(kernels, start, v);
+    }
+
+    fn layer(&self, layer: usize) -> &LayerKv {
+        self.layers[layer].as_ref().expect("kv_layer names a layer that owns its keys and values")
+    }
+}
+
+impl LayerKv {
+    /// Where KV head `head` stands.
+    fn head(&self, head: usize) -> Range<usize> {
+        let n = self.n_slots * self.head_dim;
+        head * n..(head + 1) * n
+    }
+}

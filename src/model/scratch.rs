@@ -1,0 +1,132 @@
+//! Buffers that a forward pass works in, allocated once.
+
+use super::hparams::HParams;
+use crate::ops::Activations;
+
+/// One token of the batch that is still being computed.
+#[derive(Debug, Clone, Copy, PartialEq, Eq)]
+pub(super) struct Row {
+    /// Index of its span.
+    pub span: usize,
+    /// Its position in the sequence.
+    pub position: usize,
+    /// Its place in the batch: spans in order, tokens in order.
+    pub index: usize,
+}
+
+/// Working memory of [`super::forward`].
+///
+/// `T` stands for the tokens of a batch, `W` for those whose logits are wanted, `c` for the last
+/// layer that writes keys and values. A batch starts with all `T` tokens and continues with the `W`
+/// wanted ones above `c`.
+#[derive(Debug)]
+pub struct Scratch {
+    pub(super) max_tokens: usize,
+    pub(super) max_logits: usize,
+    /// Tokens of the batch, `T`.
+    pub(super) n_batch: usize,
+    /// Tokens being computed: all of the batch, later the wanted ones.
+    pub(super) rows: Vec<Row>,
+    /// Places in the batch of the tokens whose logits are wanted: `[W]`.
+    pub(super) wanted: Vec<usize>,
+    /// Residual stream, `[T, n_embd]`.
+    pub(super) h: Vec<f32>,
+    /// Input of the matrix products at hand.
+    pub(super) x: Activations,
+    /// Output of a product that returns to the residual stream, `[T, n_embd]`.
+    pub(super) y: Vec<f32>,
+    /// Queries, `[T, n_head * head_dim]`.
+    pub(super) q: Vec<f32>,
+    /// Keys before they are cached, `[T, n_head_kv * head_dim]`.
+    pub(super) k: Vec<f32>,
+    /// Values before they are cached, the same shape.
+    pub(super) v: Vec<f32>,
+    /// `[T, n_ff]`, or `[T, n_embd_per_layer]`.
+    pub(super) gate: Vec<f32>,
+    /// `[T, n_ff]`.
+    pub(super) up: Vec<f32>,
+    /// Per-layer inputs of layers below `c`, `[T, c, n_embd_per_layer]`.
+    pub(super) inputs_low: Vec<f32>,
+    /// Per-layer inputs of layers from `c`, `[W, n_layer - c, n_embd_per_layer]`.
+    pub(super) inputs_high: Vec<f32>,
+    /// One dequantised row of the per-layer embedding table.
+    pub(super) table_row: Vec<f32>,
+    pub(super) rope_sliding: Angles,
+    pub(super) rope_full: Angles,
+    /// `[W, n_vocab]`.
+    pub(super) logits: Vec<f32>,
+}
+
+/// Cosines and sines of each token's position, `[T, head_dim / 2]` each.
+#[derive(Debug)]
+pub(super) struct Angles {
+    cos: Vec<f32>,
+    sin: Vec<f32>,
+    n_pairs: usize,
+}
+
+impl Angles {
+    fn new(max_tokens: usize, n_pairs: usize) -> Self {
+        Self { cos: vec![0.0; max_tokens * n_pairs], sin: vec![0.0; max_tokens * n_pairs], n_pairs }
+    }
+
+    /// Cosines and sines of the token at place `index` of the batch.
+    pub(super) fn of(&self, index: usize) -> (&[f32], &[f32]) {
+        let place = index * self.n_pairs..(index + 1) * self.n_pairs;
+        (&self.cos[place.clone()], &self.sin[place])
+    }
+
+    pub(super) fn of_mut(&mut self, index: usize) -> (&mut [f32], &mut [f32]) {
+        let place = index * self.n_pairs..(index + 1) * self.n_pairs;
+        (&mut self.cos[place.clone()], &mut self.sin[place])
+    }
+}
+
+impl Scratch {
+    /// Buffers for batches of `max_tokens`, at most `max_logits` of them with logits.
+    pub(super) fn new(hp: &HParams, max_tokens: usize, max_logits: usize) -> Self {
+        let widest =
+            |f: fn(&super::hparams::LayerHParams) -> usize| hp.layers.iter().map(f).max().unwrap_or(0);
+        let n_q = widest(|l| l.n_embd_q());
+        let n_kv = widest(|l| l.n_embd_kv());
+        let n_ff = widest(|l| l.n_ff);
+        let zeros = |n: usize| vec![0.0f32; n];
+        let n_low = hp.last_kv_layer() * hp.n_embd_per_layer;
+        let n_high = hp.n_embd_per_layer_row() - n_low;
+        Self {
+            max_tokens,
+            max_logits,
+            n_batch: 0,
+            rows: Vec::with_capacity(max_tokens),
+            wanted: Vec::with_capacity(max_logits),
+            h: zeros(max_tokens * hp.n_embd),
+            x: Activations::with_capacity(max_tokens, hp.n_embd.max(n_q).max(n_ff)),
+            y: zeros(max_tokens * hp.n_embd),
+            q: zeros(max_tokens * n_q),
+            k: zeros(max_tokens * n_kv),
+            v: zeros(max_tokens * n_kv),
+            gate: zeros(max_tokens * n_ff.max(hp.n_embd_per_layer)),
+            up: zeros(max_tokens * n_ff),
+            inputs_low: zeros(max_tokens * n_low),
+            inputs_high: zeros(max_logits * n_high),
+            table_row: zeros(hp.n_embd_per_layer_row()),
+            rope_sliding: Angles::new(max_tokens, hp.rope_sliding.n_pairs()),
+            rope_full: Angles::new(max_tokens, hp.rope_full.n_pairs()),
+            logits: zeros(max_logits * hp.n_vocab),
+        }
+    }
+
+    /// The longest batch that fits.
+    pub fn max_tokens(&self) -> usize {
+        self.max_tokens
+    }
+
+    /// Drops the tokens whose logits nobody wants from what is computed.
+    pub(super) fn keep_wanted(&mut self, n_embd: usize) {
+        for (to, &from) in self.wanted.iter().enumerate() {
+            self.rows[to] = self.rows[from];
+            self.h.copy_within(from * n_embd..(from + 1) * n_embd, to * n_embd);
+        }
+        self.rows.truncate(self.wanted.len());
+    }
+}

@@ -1,0 +1,103 @@
+//! Root-mean-square normalisation.
+
+/// Independent partial sums: enough for the compiler to fill vector registers, and a fixed order
+/// of additions, so that a row's result never depends on its neighbours.
+const LANES: usize = 16;
+
+/// Sum of squares of `x` in float32.
+fn sum_of_squares(x: &[f32]) -> f32 {
+    let mut acc = [0.0f32; LANES];
+    let mut chunks = x.chunks_exact(LANES);
+    for chunk in &mut chunks {
+        for (a, v) in acc.iter_mut().zip(chunk) {
+            *a += v * v;
+        }
+    }
+    for (a, v) in acc.iter_mut().zip(chunks.remainder()) {
+        *a += v * v;
+    }
+    acc.iter().sum()
+}
+
+/// `1 / sqrt(mean(x^2) + eps)`, the factor that brings `x` to unit root mean square.
+fn inverse_rms(x: &[f32], eps: f32) -> f32 {
+    1.0 / (sum_of_squares(x) / x.len() as f32 + eps).sqrt()
+}
+
+/// `out[i] = x[i] / rms(x) * weight[i]`; the weight is used as stored, without a "+1".
+///
+/// Shapes: all `[n]`. Source: Zhang and Sennrich, "Root Mean Square Layer Normalization", 2019.
+///
+/// # Panics
+/// If the lengths differ.
+pub fn rms_norm(x: &[f32], weight: &[f32], eps: f32, out: &mut [f32]) {
+    assert!(x.len() == weight.len() && x.len() == out.len(), "rms_norm: lengths differ");
+    let scale = inverse_rms(x, eps);
+    for ((o, v), w) in out.iter_mut().zip(x).zip(weight) {
+        *o = v * scale * w;
+    }
+}
+
+/// [`rms_norm`] in place.
+pub fn rms_norm_in_place(x: &mut [f32], weight: &[f32], eps: f32) {
+    assert_eq!(x.len(), weight.len(), "rms_norm_in_place: lengths differ");
+    let scale = inverse_rms(x, eps);
+    for (v, w) in x.iter_mut().zip(weight) {
+        *v *= scale * w;
+    }
+}
+
+/// Normalisation without a weight, in place.
+pub fn rms_norm_unweighted(x: &mut [f32], eps: f32) {
+    let scale = inverse_rms(x, eps);
+    for v in x {
+        *v *= scale;
+    }
+}
+
+/// `residual[i] += x[i] / rms(x) * weight[i]`: the norm that Gemma puts after a block, and the sum.
+pub fn add_rms_norm(residual: &mut [f32], x: &[f32], weight: &[f32], eps: f32) {
+    assert!(x.len() == weight.len() && x.len() == residual.len(), "add_rms_norm: lengths differ");
+    let scale = inverse_rms(x, eps);
+    for ((r, v), w) in residual.iter_mut().zip(x).zip(weight) {
+        *r += v * scale * w;
+    }
+}
+
+#[cfg(test)]
+mod tests {
+    use super::*;
+
+    fn oracle(x: &[f32], w: &[f32], eps: f32) -> Vec<f64> {
+        let mean = x.iter().map(|v| f64::from(*v).powi(2)).sum::<f64>() / x.len() as f64;
+        let scale = 1.0 / (mean + f64::from(eps)).sqrt();
+        x.iter().zip(w).map(|(v, w)| f64::from(*v) * scale * f64::from(*w)).collect()
+    }
+
+    #[test]
+    fn agrees_with_float64_for_awkward_lengths() {
+        for n in [1, 2, 15, 16, 17, 31, 33, 256, 1536] {
+            let x: Vec<f32> = (0..n).map(|i| (i as f32 * 0.37).sin() * 300.0).collect();
+            let w: Vec<f32> = (0..n).map(|i| 1.0 + (i as f32 * 0.11).cos()).collect();
+            let want = oracle(&x, &w, 1e-6);
+            let mut out = vec![0.0; n];
+            rms_norm(&x, &w, 1e-6, &mut out);
+            let mut in_place = x.clone();
+            rms_norm_in_place(&mut in_place, &w, 1e-6);
+            let mut sum = vec![1.0; n];
+            add_rms_norm(&mut sum, &x, &w, 1e-6);
+            for i in 0..n {
+                assert!((f64::from(out[i]) - want[i]).abs() < 1e-5, "n {n} element {i}");
+                assert!((f64::from(in_place[i]) - want[i]).abs() < 1e-5, "n {n} element {i} in place");
+                assert!((f64::from(sum[i]) - 1.0 - want[i]).abs() < 1e-5, "n {n} element {i} added");
+            }
+        }
+    }
+
+    #[test]
+    fn zero_input_stays_finite() {
+        let mut x = vec![0.0; 8];
+        rms_norm_unweighted(&mut x, 1e-6);
+        assert_eq!(x, vec![0.0; 8]);
+    }
+}

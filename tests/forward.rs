@@ -1,0 +1,162 @@
+//! The forward pass against logits that transformers computed, and against itself cut differently.
+
+mod support;
+
+use pled::model::{ForwardError, Model, ModelError, ModelFile, Span, Want, forward};
+use pled::ops::{Compute, Kernels, Pool};
+use std::path::PathBuf;
+use std::sync::Arc;
+use support::{Loaded, argmax, fixture, read_npy, runs};
+
+/// Every folder with `expected.json`: the shapes, each in its base and other variants.
+fn folders() -> Vec<PathBuf> {
+    let mut found: Vec<PathBuf> = std::fs::read_dir(fixture(""))
+        .unwrap()
+        .map(|entry| entry.unwrap().path())
+        .filter(|path| path.join("model-f32.gguf").exists())
+        .collect();
+    found.sort();
+    assert!(found.len() >= 3, "fixtures are missing: {found:?}");
+    found
+}
+
+#[test]
+fn f32_logits_agree_with_transformers_at_every_position() {
+    for folder in folders() {
+        for kernels in Kernels::available() {
+            let name = kernels.name();
+            let loaded = Loaded::open(&folder.join("model-f32.gguf"), kernels, 1);
+            for run in runs(&folder, "f32") {
+                let (_, want) = read_npy(&folder.join(&run.logits));
+                let got = loaded.logits(&run.prompt, 128);
+                assert_eq!(got.len(), want.len());
+                let worst = got.iter().zip(&want).map(|(a, b)| (a - b).abs()).fold(0.0, f32::max);
+                assert!(worst < 1e-3, "{} on {name}: logits differ by {worst}", folder.display());
+            }
+        }
+    }
+}
+
+#[test]
+fn greedy_tokens_agree_where_the_two_best_are_apart() {
+    for folder in folders() {
+        for (tag, tolerated_gap) in [("f32", 0.0), ("q8_0", 0.5), ("q4_0", 0.5)] {
+            for kernels in Kernels::available() {
+                let isa = kernels.name();
+                let loaded = Loaded::open(&folder.join(format!("model-{tag}.gguf")), kernels, 1);
+                for run in runs(&folder, tag) {
+                    let (mut kv, mut scratch) = (loaded.kv(), loaded.scratch());
+                    let mut logits = loaded.run(&mut kv, &mut scratch, &run.prompt, Want::Last);
+                    for (step, (&token, &gap)) in run.greedy.iter().zip(&run.top2_gap).enumerate() {
+                        let got = argmax(&logits);
+                        let place = format!("{} {tag} {isa} step {step}", folder.display());
+                        assert!(
+                            got == token || gap < tolerated_gap,
+                            "{place}: {got}, not {token}, gap {gap}"
+                        );
+                        logits = loaded.run(&mut kv, &mut scratch, &[token], Want::Last);
+                    }
+                }
+            }
+        }
+    }
+}
+
+#[test]
+fn chunks_token_by_token_and_whole_agree() {
+    for folder in folders() {
+        for tag in ["f32", "q4_0"] {
+            for kernels in Kernels::available() {
+                let loaded = Loaded::open(&folder.join(format!("model-{tag}.gguf")), kernels, 1);
+                for run in runs(&folder, tag) {
+                    let whole = loaded.logits(&run.prompt, 128);
+                    for chunk in [1, 7, 64] {
+                        let cut = loaded.logits(&run.prompt, chunk);
+                        let place = || format!("{} {tag} chunks of {chunk}", folder.display());
+                        assert!(whole == cut, "{} differ in their bits", place());
+                    }
+                }
+            }
+        }
+    }
+}
+
+#[test]
+fn threads_change_nothing() {
+    for folder in folders() {
+        let path = folder.join("model-q4_0.gguf");
+        let (one, three) =
+            (Loaded::open(&path, Kernels::detect(), 1), Loaded::open(&path, Kernels::detect(), 3));
+        for run in runs(&folder, "q4_0") {
+            assert!(one.logits(&run.prompt, 128) == three.logits(&run.prompt, 128), "{}", folder.display());
+        }
+    }
+}
+
+#[test]
+fn skipping_the_upper_layers_changes_nothing() {
+    for folder in folders() {
+        for tag in ["f32", "q8_0"] {
+            let loaded = Loaded::open(&folder.join(format!("model-{tag}.gguf")), Kernels::detect(), 1);
+            for run in runs(&folder, tag) {
+                let all = loaded.logits(&run.prompt, 128);
+                let last_of_all = &all[all.len() - loaded.model.hparams().n_vocab..];
+                let (mut kv, mut scratch) = (loaded.kv(), loaded.scratch());
+                let (body, tail) = run.prompt.split_at(run.prompt.len() - 2);
+                assert!(loaded.run(&mut kv, &mut scratch, body, Want::Nothing).is_empty());
+                let last = loaded.run(&mut kv, &mut scratch, tail, Want::Last);
+                assert!(last == last_of_all, "{} {tag}", folder.display());
+            }
+        }
+    }
+}
+
+#[test]
+fn sequences_in_one_batch_do_not_see_each_other() {
+    for folder in folders() {
+        let loaded = Loaded::open(&folder.join("model-q8_0.gguf"), Kernels::detect(), 1);
+        let prompts: Vec<Vec<u32>> = runs(&folder, "q8_0").into_iter().map(|r| r.prompt).collect();
+        let alone: Vec<Vec<f32>> = prompts.iter().map(|p| loaded.logits(p, 128)).collect();
+        let (mut a, mut b, mut scratch) = (loaded.kv(), loaded.kv(), loaded.scratch());
+        let ids: Vec<u32> = prompts.concat();
+        let mut rows = loaded.rows(&ids);
+        let mut spans = [
+            Span { tokens: &prompts[0], kv: &mut a, want: Want::Last },
+            Span { tokens: &prompts[1], kv: &mut b, want: Want::All },
+        ];
+        let logits = forward(&loaded.model, &mut spans, &mut *rows, &mut scratch).unwrap();
+        let n_vocab = loaded.model.hparams().n_vocab;
+        assert_eq!(logits.n_rows(), 1 + prompts[1].len());
+        assert!(logits.row(0) == &alone[0][alone[0].len() - n_vocab..]);
+        for i in 0..prompts[1].len() {
+            assert!(logits.row(1 + i) == &alone[1][i * n_vocab..(i + 1) * n_vocab], "position {i}");
+        }
+    }
+}
+
+#[test]
+fn a_batch_that_does_not_fit_is_refused_and_nothing_advances() {
+    let loaded = Loaded::open(&fixture("gemma4-ple/model-q4_0.gguf"), Kernels::detect(), 1);
+    let mut kv = loaded.model.new_kv(8, 4);
+    let mut scratch = loaded.scratch();
+    let mut run = |tokens: &[u32]| {
+        let mut rows = loaded.rows(tokens);
+        let mut spans = [Span { tokens, kv: &mut kv, want: Want::Last }];
+        forward(&loaded.model, &mut spans, &mut *rows, &mut scratch).map(|l| l.n_rows())
+    };
+    assert!(matches!(run(&[1, 2, 3, 4, 5]), Err(ForwardError::TooLarge { found: 5, limit: 4, .. })));
+    assert!(matches!(run(&[2, 384]), Err(ForwardError::TokenOutOfRange { id: 384, n_vocab: 384, .. })));
+    assert_eq!(run(&[2, 3, 4, 5]).unwrap(), 1);
+    assert_eq!(run(&[2, 3, 4]).unwrap(), 1);
+    assert!(matches!(run(&[2, 3]), Err(ForwardError::ContextFull { n_tokens: 9, n_ctx: 8, .. })));
+    assert_eq!(run(&[7]).unwrap(), 1);
+}
+
+#[test]
+fn a_mixture_of_experts_is_refused_by_name() {
+    let file = ModelFile::open(&fixture("gemma4-moe/model-q4_0.gguf")).unwrap();
+    let compute = Arc::new(Compute { pool: Pool::new(1).unwrap(), kernels: Kernels::scalar() });
+    let error = Model::load(&file, compute).unwrap_err();
+    assert!(matches!(error, ModelError::Unsupported { .. }));
+    assert!(error.to_string().contains("mixture of experts"), "{error}");
+}
