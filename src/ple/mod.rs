@@ -1,1 +1,116 @@
-//! Room `ple`.
+//! The row store: rows of the per-layer embedding table, asked for by token id.
+//!
+//! The table (1.3 GB or more) stays on storage; a token needs one row of it (about 5 kB). Rows are
+//! asked for as soon as token ids are known ([`RowStore::submit`], which returns at once) and waited
+//! for as late as possible ([`RowStore::wait`]), so that reading and computing overlap. The rule of
+//! this room: every mode gives the same bytes, and a failed read is an error of its own batch that
+//! names file, offset and reason, after which the store works on.
+//!
+//! Deliberately absent: knowledge of models and block formats (rows are bytes), dequantising, retries
+//! (whoever asked decides), more than one owner (methods take `&mut self`; only reading has threads).
+
+mod cache;
+mod error;
+mod readers;
+mod stats;
+mod store;
+
+use std::fmt;
+use std::str::FromStr;
+
+pub use error::{ParseModeError, PleError};
+pub use stats::{Histogram, Stats};
+pub use store::{Pending, RowStore, Rows};
+
+/// Where the table lies in its file.
+#[derive(Clone, Copy, Debug, PartialEq, Eq)]
+pub struct TableLayout {
+    /// Absolute offset of row 0 in bytes; any alignment.
+    pub offset: u64,
+    /// Bytes of one row, at least 1.
+    pub row_bytes: usize,
+    /// Number of rows, at least 1.
+    pub n_rows: u32,
+}
+
+impl TableLayout {
+    /// Bytes of the whole table; `None` beyond 64 bits.
+    pub fn n_bytes(&self) -> Option<u64> {
+        (self.row_bytes as u64).checked_mul(self.n_rows.into())
+    }
+
+    /// Absolute offset of a row of a table that lies inside its file.
+    fn row_offset(&self, id: u32) -> u64 {
+        self.offset + u64::from(id) * self.row_bytes as u64
+    }
+}
+
+/// How rows get from the file to the caller.
+#[derive(Clone, Copy, Debug, Default, PartialEq, Eq)]
+pub enum Mode {
+    /// `resident` if the whole table fits the cache bound, otherwise `direct`.
+    #[default]
+    Auto,
+    /// Positioned reads past the page cache, with a row cache of bounded size.
+    Direct,
+    /// A mapping of the table; the page cache is the row cache and may grow to what memory is free.
+    /// Whoever overwrites or shortens the file under a running daemon risks wrong rows or a SIGBUS.
+    Mmap,
+    /// The whole table in owned memory.
+    Resident,
+}
+
+impl fmt::Display for Mode {
+    fn fmt(&self, f: &mut fmt::Formatter<'_>) -> fmt::Result {
+        f.pad(match self {
+            Mode::Auto => "auto",
+            Mode::Direct => "direct",
+            Mode::Mmap => "mmap",
+            Mode::Resident => "resident",
+        })
+    }
+}
+
+impl FromStr for Mode {
+    type Err = ParseModeError;
+
+    fn from_str(text: &str) -> Result<Self, ParseModeError> {
+        match text {
+            "auto" => Ok(Mode::Auto),
+            "direct" => Ok(Mode::Direct),
+            "mmap" => Ok(Mode::Mmap),
+            "resident" => Ok(Mode::Resident),
+            _ => Err(ParseModeError { found: text.to_owned() }),
+        }
+    }
+}
+
+/// Settings of a [`RowStore`].
+#[derive(Clone, Copy, Debug, PartialEq, Eq)]
+pub struct Options {
+    /// How rows are read.
+    pub mode: Mode,
+    /// Most bytes that the row cache of mode `direct` takes, bookkeeping included. 0: no cache.
+    pub cache_bytes: usize,
+    /// Reads in flight at a time, one thread each; 1 to 64, other values are taken as the nearest.
+    /// An SD card gains up to about 4.
+    pub read_threads: usize,
+}
+
+impl Default for Options {
+    fn default() -> Self {
+        Self { mode: Mode::Auto, cache_bytes: 64 << 20, read_threads: 4 }
+    }
+}
+
+/// A row, or only its beginning: a prompt token that stops early needs only the first layers' part.
+#[derive(Clone, Copy, Debug, PartialEq, Eq)]
+pub struct RowRequest {
+    /// Row number: the token id.
+    pub id: u32,
+    /// How many bytes from the row's beginning; 1 to the row's length.
+    pub n_bytes: usize,
+}
+
+#[cfg(test)]
+mod tests;

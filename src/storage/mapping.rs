@@ -35,11 +35,6 @@ impl Mapping {
         Ok(Self { map, path: path.to_owned(), offset })
     }
 
-    /// Asks the kernel to begin reading the pages of `range` (relative to the mapping).
-    pub fn will_need(&self, range: Range<usize>) {
-        let _ = self.map.advise_range(Advice::WillNeed, range.start, range.len());
-    }
-
     /// Faults the pages of `range` (relative to the mapping) in, so that touching them right after
     /// does not fail. Kernels before 5.14 cannot; there it does nothing.
     ///

@@ -27,7 +27,7 @@ pub fn page_size() -> usize {
 
 /// The smallest range of whole units of `align` bytes (a power of two) that holds `len` bytes at
 /// `offset`; `None` if its end is beyond 64 bits.
-fn outward(offset: u64, len: u64, align: u64) -> Option<std::ops::Range<u64>> {
+pub fn outward(offset: u64, len: u64, align: u64) -> Option<std::ops::Range<u64>> {
     let end = offset.checked_add(len)?.checked_next_multiple_of(align)?;
     Some(offset - offset % align..end)
 }

@@ -53,7 +53,6 @@ fn reads_at_any_offset() {
         file.reader(offset as u64).read_to_end(&mut rest).unwrap();
         assert_eq!(rest, bytes[offset..]);
         let map = file.map(offset as u64, len).unwrap();
-        map.will_need(0..len);
         map.populate(0..len).unwrap();
         assert_eq!(*map, bytes[offset..offset + len]);
     }

@@ -1,0 +1,291 @@
+//! Threads that read rows, and the batches they fill.
+
+use std::collections::VecDeque;
+use std::ops::Range;
+use std::sync::atomic::Ordering;
+use std::sync::{Arc, Condvar, Mutex, MutexGuard, PoisonError};
+use std::thread::{self, JoinHandle};
+use std::time::Instant;
+
+use crate::storage::{AlignedBytes, DirectFile, Mapping, StorageError, outward, page_size};
+
+use super::error::PleError;
+use super::stats::ReadCounters;
+
+/// Most reads that may wait for a thread: a bound on memory, far above any prompt chunk.
+pub(super) const MAX_WAITING: usize = 65_536;
+
+/// Where rows are read from.
+pub(super) enum Source {
+    Direct(DirectFile),
+    /// A mapping of the table, and the file offset where it begins.
+    Mapped(Mapping, u64),
+}
+
+impl Source {
+    /// The range of the file that is really read for these bytes.
+    pub(super) fn span(&self, offset: u64, len: usize) -> Result<Range<u64>, StorageError> {
+        match self {
+            Source::Direct(file) => file.span(offset, len),
+            Source::Mapped(..) => {
+                Ok(outward(offset, len as u64, page_size() as u64).expect("mapped bytes lie in a file"))
+            }
+        }
+    }
+
+    fn buffer(&self, len: usize) -> Result<AlignedBytes, StorageError> {
+        match self {
+            Source::Direct(file) => file.buffer(len),
+            Source::Mapped(..) => AlignedBytes::zeroed(0),
+        }
+    }
+
+    /// `len` bytes at the file offset, in `buffer` or where they are mapped.
+    fn read<'a>(
+        &'a self,
+        offset: u64,
+        len: usize,
+        buffer: &'a mut AlignedBytes,
+    ) -> Result<&'a [u8], StorageError> {
+        match self {
+            Source::Direct(file) => file.read(offset, len, buffer),
+            Source::Mapped(map, start) => {
+                let at = (offset - start) as usize;
+                map.populate(at..at + len)?;
+                Ok(&map[at..at + len])
+            }
+        }
+    }
+}
+
+/// A row (or the beginning of one) on its way from a read into the batch's buffer.
+#[derive(Clone, Copy)]
+pub(super) struct RowCopy {
+    pub(super) id: u32,
+    pub(super) n_bytes: usize,
+    /// Where it begins in its read.
+    pub(super) from: usize,
+    /// Where it goes in the batch's buffer.
+    pub(super) to: usize,
+}
+
+/// Rows that were asked for together.
+pub(super) struct Batch {
+    /// The rows that are read, in order of their ids: each read brings a range of them.
+    pub(super) copies: Vec<RowCopy>,
+    state: Mutex<BatchState>,
+    done: Condvar,
+}
+
+pub(super) struct BatchState {
+    /// All rows of the batch; those from the cache are there from the beginning.
+    pub(super) bytes: Vec<u8>,
+    reads_left: usize,
+    /// The first failure.
+    pub(super) error: Option<PleError>,
+    /// Whether the rows were put into the cache.
+    pub(super) cached: bool,
+}
+
+impl Batch {
+    pub(super) fn new(bytes: Vec<u8>, copies: Vec<RowCopy>, n_reads: usize) -> Self {
+        let state = BatchState { bytes, reads_left: n_reads, error: None, cached: false };
+        Self { copies, state: Mutex::new(state), done: Condvar::new() }
+    }
+
+    /// The state, once no read is left.
+    pub(super) fn wait(&self) -> MutexGuard<'_, BatchState> {
+        let state = lock(&self.state);
+        self.done.wait_while(state, |s| s.reads_left > 0).unwrap_or_else(PoisonError::into_inner)
+    }
+
+    /// The state, if no read is left.
+    pub(super) fn finished(&self) -> Option<MutexGuard<'_, BatchState>> {
+        let state = lock(&self.state);
+        (state.reads_left == 0).then_some(state)
+    }
+
+    /// One read less: its bytes go to the rows that it brought.
+    fn complete(&self, rows: Range<usize>, outcome: Result<&[u8], PleError>) {
+        let mut state = lock(&self.state);
+        match outcome {
+            Ok(bytes) => {
+                for row in &self.copies[rows] {
+                    state.bytes[row.to..][..row.n_bytes].copy_from_slice(&bytes[row.from..][..row.n_bytes]);
+                }
+            }
+            Err(e) => {
+                state.error.get_or_insert(e);
+            }
+        }
+        state.reads_left -= 1;
+        if state.reads_left == 0 {
+            self.done.notify_all();
+        }
+    }
+}
+
+/// One read of a batch. If it is dropped undone, its batch fails instead of waiting for ever.
+pub(super) struct Read {
+    batch: Arc<Batch>,
+    pub(super) offset: u64,
+    pub(super) len: usize,
+    /// Which of the batch's `copies` it brings.
+    pub(super) rows: Range<usize>,
+    finished: bool,
+}
+
+impl Read {
+    pub(super) fn new(batch: Arc<Batch>, offset: u64, len: usize, rows: Range<usize>) -> Self {
+        Self { batch, offset, len, rows, finished: false }
+    }
+
+    fn finish(mut self, outcome: Result<&[u8], StorageError>) {
+        self.finished = true;
+        let id = self.batch.copies[self.rows.start].id;
+        self.batch.complete(self.rows.clone(), outcome.map_err(|source| PleError::Read { id, source }));
+    }
+}
+
+impl Drop for Read {
+    fn drop(&mut self) {
+        if !self.finished {
+            self.batch.complete(self.rows.clone(), Err(PleError::Stopped));
+        }
+    }
+}
+
+/// What the store and its reader threads share.
+pub(super) struct Shared {
+    source: Source,
+    queue: Mutex<Queue>,
+    queued: Condvar,
+    counters: Arc<ReadCounters>,
+}
+
+struct Queue {
+    reads: VecDeque<Read>,
+    /// No more reads are taken: the store goes away, or a reader thread died of a broken invariant.
+    closed: bool,
+}
+
+impl Shared {
+    /// Queues the reads of a batch.
+    pub(super) fn push(&self, reads: Vec<Read>) -> Result<(), PleError> {
+        let mut queue = lock(&self.queue);
+        if queue.closed {
+            return Err(PleError::Stopped);
+        }
+        let (waiting, more) = (queue.reads.len(), reads.len());
+        if waiting + more > MAX_WAITING {
+            return Err(PleError::Busy { waiting, more, limit: MAX_WAITING });
+        }
+        queue.reads.extend(reads);
+        drop(queue);
+        if more == 1 {
+            self.queued.notify_one()
+        } else {
+            self.queued.notify_all()
+        }
+        Ok(())
+    }
+
+    /// Forgets the reads of a batch that no thread has begun.
+    pub(super) fn cancel(&self, batch: &Arc<Batch>) {
+        lock(&self.queue).reads.retain(|read| !Arc::ptr_eq(&read.batch, batch));
+    }
+
+    pub(super) fn source(&self) -> &Source {
+        &self.source
+    }
+
+    fn close(&self) {
+        let mut queue = lock(&self.queue);
+        queue.closed = true;
+        queue.reads.clear();
+        self.queued.notify_all();
+    }
+
+    fn next(&self) -> Option<Read> {
+        let queue = lock(&self.queue);
+        let mut queue = self
+            .queued
+            .wait_while(queue, |q| q.reads.is_empty() && !q.closed)
+            .unwrap_or_else(PoisonError::into_inner);
+        queue.reads.pop_front()
+    }
+
+    fn serve(&self, mut buffer: AlignedBytes) {
+        while let Some(read) = self.next() {
+            let begin = Instant::now();
+            let outcome = self.source.read(read.offset, read.len, &mut buffer);
+            self.counters.record(begin.elapsed());
+            self.counters.reads.fetch_add(1, Ordering::Relaxed);
+            match &outcome {
+                Ok(_) => {
+                    let span = self.source.span(read.offset, read.len).map_or(0, |s| s.end - s.start);
+                    self.counters.bytes_read.fetch_add(span, Ordering::Relaxed);
+                }
+                Err(_) => {
+                    self.counters.failed_reads.fetch_add(1, Ordering::Relaxed);
+                }
+            }
+            read.finish(outcome);
+        }
+    }
+}
+
+/// The reader threads. Dropping them fails what still waits and joins them.
+pub(super) struct Readers {
+    shared: Arc<Shared>,
+    threads: Vec<JoinHandle<()>>,
+}
+
+impl Readers {
+    /// Starts `n_threads` for reads of up to `max_read_bytes`.
+    pub(super) fn start(
+        source: Source,
+        n_threads: usize,
+        max_read_bytes: usize,
+        counters: Arc<ReadCounters>,
+    ) -> Result<Self, PleError> {
+        /// Closes the queue when its thread ends, so that a panic does not leave anyone waiting.
+        struct CloseOnExit(Arc<Shared>);
+        impl Drop for CloseOnExit {
+            fn drop(&mut self) {
+                self.0.close();
+            }
+        }
+
+        let queue = Mutex::new(Queue { reads: VecDeque::new(), closed: false });
+        let shared = Arc::new(Shared { source, queue, queued: Condvar::new(), counters });
+        let mut readers = Self { shared, threads: Vec::new() };
+        for i in 0..n_threads {
+            let buffer = readers.shared.source.buffer(max_read_bytes)?;
+            let shared = CloseOnExit(Arc::clone(&readers.shared));
+            let thread = thread::Builder::new().name(format!("pled-rows-{i}"));
+            let thread = thread.spawn(move || shared.0.serve(buffer)).map_err(PleError::Thread)?;
+            readers.threads.push(thread);
+        }
+        Ok(readers)
+    }
+
+    pub(super) fn shared(&self) -> &Arc<Shared> {
+        &self.shared
+    }
+}
+
+impl Drop for Readers {
+    fn drop(&mut self) {
+        self.shared.close();
+        for thread in self.threads.drain(..) {
+            // A panic was reported when it happened, and every batch concerned has failed.
+            let _ = thread.join();
+        }
+    }
+}
+
+/// State behind these locks is consistent at every step, so a panic elsewhere does not spoil it.
+fn lock<T>(mutex: &Mutex<T>) -> MutexGuard<'_, T> {
+    mutex.lock().unwrap_or_else(PoisonError::into_inner)
+}

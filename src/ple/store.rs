@@ -1,0 +1,388 @@
+//! The store: batches of rows from memory or storage.
+
+use std::fmt;
+use std::ops::Range;
+use std::sync::atomic::Ordering;
+use std::sync::{Arc, Weak};
+use std::time::Instant;
+
+use crate::storage::{AlignedBytes, DataFile, DirectFile};
+
+use super::cache::RowCache;
+use super::error::PleError;
+use super::readers::{Batch, Read, Readers, RowCopy, Shared, Source};
+use super::stats::{ReadCounters, Stats};
+use super::{Mode, Options, RowRequest, TableLayout};
+
+/// Rows are read together if they touch the same unit of reading or neighbouring ones, up to this many
+/// bytes. More would keep one thread busy while the others idle.
+const MAX_JOINED_BYTES: usize = 64 << 10;
+
+/// Rows of one table by number.
+pub struct RowStore {
+    layout: TableLayout,
+    mode: Mode,
+    backing: Backing,
+    counters: Arc<ReadCounters>,
+    rows: u64,
+    distinct: u64,
+    cache_hits: u64,
+    wait_ns: u64,
+}
+
+enum Backing {
+    Resident(Arc<AlignedBytes>),
+    Storage {
+        readers: Readers,
+        cache: RowCache,
+        /// Batches whose rows are not in the cache yet.
+        uncached: Vec<Weak<Batch>>,
+    },
+}
+
+impl RowStore {
+    /// Opens the table. Mode `resident` reads it as a whole, and takes as long.
+    pub fn open(file: Arc<DataFile>, layout: TableLayout, options: Options) -> Result<Self, PleError> {
+        let wrong = PleError::Layout { layout, file_len: file.len() };
+        let n_bytes = match layout.n_bytes() {
+            Some(n) if n > 0 && layout.offset.checked_add(n).is_some_and(|end| end <= file.len()) => n,
+            _ => return Err(wrong),
+        };
+        let Ok(n_bytes) = usize::try_from(n_bytes) else { return Err(wrong) };
+        let counters = Arc::new(ReadCounters::new());
+        let mode = match options.mode {
+            Mode::Auto if n_bytes <= options.cache_bytes => Mode::Resident,
+            Mode::Auto => Mode::Direct,
+            mode => mode,
+        };
+        let (source, cache_bytes) = match mode {
+            Mode::Resident => {
+                let mut table = AlignedBytes::zeroed(n_bytes)?;
+                file.read_bulk(layout.offset, &mut table)?;
+                return Ok(Self::new(layout, mode, Backing::Resident(Arc::new(table)), counters));
+            }
+            // The page cache holds the rows; a second copy would gain nothing.
+            Mode::Mmap => (Source::Mapped(file.map(layout.offset, n_bytes)?, layout.offset), 0),
+            Mode::Direct | Mode::Auto => (Source::Direct(DirectFile::open(&file)?), options.cache_bytes),
+        };
+        let n_threads = options.read_threads.clamp(1, 64);
+        let max_read_bytes = MAX_JOINED_BYTES.max(layout.row_bytes);
+        let readers = Readers::start(source, n_threads, max_read_bytes, Arc::clone(&counters))?;
+        let cache = RowCache::new(cache_bytes, layout.row_bytes, layout.n_rows)?;
+        Ok(Self::new(layout, mode, Backing::Storage { readers, cache, uncached: Vec::new() }, counters))
+    }
+
+    fn new(layout: TableLayout, mode: Mode, backing: Backing, counters: Arc<ReadCounters>) -> Self {
+        Self { layout, mode, backing, counters, rows: 0, distinct: 0, cache_hits: 0, wait_ns: 0 }
+    }
+
+    /// The mode in use: never [`Mode::Auto`].
+    pub fn mode(&self) -> Mode {
+        self.mode
+    }
+
+    /// The table.
+    pub fn layout(&self) -> TableLayout {
+        self.layout
+    }
+
+    /// Asks for whole rows, in any order and as often as wanted. Returns at once; reading goes on
+    /// in the background. An unknown row is an error here, and nothing is read then.
+    pub fn submit(&mut self, ids: &[u32]) -> Result<Pending, PleError> {
+        let n_bytes = self.layout.row_bytes;
+        self.submit_each(ids.len(), |i| RowRequest { id: ids[i], n_bytes })
+    }
+
+    /// Like [`submit`](Self::submit), for rows of which only the beginning may be needed. Rows that
+    /// are read in part are not kept in the cache.
+    pub fn submit_parts(&mut self, requests: &[RowRequest]) -> Result<Pending, PleError> {
+        self.submit_each(requests.len(), |i| requests[i])
+    }
+
+    fn submit_each(&mut self, n: usize, request: impl Fn(usize) -> RowRequest) -> Result<Pending, PleError> {
+        let TableLayout { row_bytes, n_rows, .. } = self.layout;
+        for RowRequest { id, n_bytes } in (0..n).map(&request) {
+            if id >= n_rows {
+                return Err(PleError::NoSuchRow { id, n_rows });
+            }
+            if n_bytes == 0 || n_bytes > row_bytes {
+                return Err(PleError::NoSuchPart { id, n_bytes, row_bytes });
+            }
+        }
+        let (wanted, mut ranges) = distinct(n, &request);
+        let n_distinct = wanted.len();
+        let (state, n_hits) = match &mut self.backing {
+            Backing::Resident(table) => {
+                for (i, range) in ranges.iter_mut().enumerate() {
+                    let RowRequest { id, n_bytes } = request(i);
+                    let start = id as usize * row_bytes;
+                    *range = start..start + n_bytes;
+                }
+                let bytes = RowBytes::Table(Arc::clone(table));
+                (State::Ready(Rows { ranges, bytes }), n_distinct)
+            }
+            Backing::Storage { readers, cache, uncached } => {
+                harvest(cache, uncached);
+                let (bytes, misses) = look_up(cache, &wanted);
+                let n_hits = n_distinct - misses.len();
+                if misses.is_empty() {
+                    (State::Ready(Rows { ranges, bytes: RowBytes::Batch(bytes) }), n_hits)
+                } else {
+                    let shared = Arc::clone(readers.shared());
+                    let batch = begin_reading(&shared, &self.layout, bytes, misses)?;
+                    uncached.push(Arc::downgrade(&batch));
+                    (State::Reading(Outstanding { batch, shared, ranges }), n_hits)
+                }
+            }
+        };
+        self.rows += n as u64;
+        self.distinct += n_distinct as u64;
+        self.cache_hits += n_hits as u64;
+        Ok(Pending(state))
+    }
+
+    /// Waits until the rows of a batch are there. If one cannot be read, the batch fails as a whole.
+    ///
+    /// # Panics
+    /// If the batch was submitted to another store.
+    pub fn wait(&mut self, pending: Pending) -> Result<Rows, PleError> {
+        let mut outstanding = match pending.0 {
+            State::Ready(rows) => return Ok(rows),
+            State::Reading(outstanding) => outstanding,
+        };
+        let Backing::Storage { readers, cache, .. } = &mut self.backing else {
+            panic!("the rows were submitted to another store");
+        };
+        assert!(
+            Arc::ptr_eq(readers.shared(), &outstanding.shared),
+            "the rows were submitted to another store"
+        );
+        let begin = Instant::now();
+        let mut state = outstanding.batch.wait();
+        self.wait_ns += u64::try_from(begin.elapsed().as_nanos()).unwrap_or(u64::MAX);
+        if let Some(e) = state.error.take() {
+            return Err(e);
+        }
+        let bytes = std::mem::take(&mut state.bytes);
+        let cached = std::mem::replace(&mut state.cached, true);
+        drop(state);
+        if !cached {
+            keep(cache, &outstanding.batch.copies, &bytes);
+        }
+        let ranges = std::mem::take(&mut outstanding.ranges);
+        Ok(Rows { ranges, bytes: RowBytes::Batch(bytes) })
+    }
+
+    /// Counters since the store was opened.
+    pub fn stats(&self) -> Stats {
+        let counters = &*self.counters;
+        Stats {
+            rows: self.rows,
+            distinct: self.distinct,
+            cache_hits: self.cache_hits,
+            reads: counters.reads.load(Ordering::Relaxed),
+            failed_reads: counters.failed_reads.load(Ordering::Relaxed),
+            bytes_read: counters.bytes_read.load(Ordering::Relaxed),
+            wait_ns: self.wait_ns,
+            read_latency: counters.latency(),
+        }
+    }
+}
+
+impl fmt::Debug for RowStore {
+    fn fmt(&self, f: &mut fmt::Formatter<'_>) -> fmt::Result {
+        f.debug_struct("RowStore")
+            .field("layout", &self.layout)
+            .field("mode", &self.mode)
+            .finish_non_exhaustive()
+    }
+}
+
+/// Rows on their way; see [`RowStore::wait`]. Dropping it cancels what was not begun.
+#[derive(Debug)]
+#[must_use = "rows are had by waiting for them"]
+pub struct Pending(State);
+
+#[derive(Debug)]
+enum State {
+    Ready(Rows),
+    Reading(Outstanding),
+}
+
+struct Outstanding {
+    batch: Arc<Batch>,
+    shared: Arc<Shared>,
+    /// Where the i-th request lies in the batch's buffer.
+    ranges: Vec<Range<usize>>,
+}
+
+impl Drop for Outstanding {
+    fn drop(&mut self) {
+        if self.batch.finished().is_none() {
+            self.shared.cancel(&self.batch);
+        }
+    }
+}
+
+impl fmt::Debug for Outstanding {
+    fn fmt(&self, f: &mut fmt::Formatter<'_>) -> fmt::Result {
+        write!(f, "Outstanding({} requests)", self.ranges.len())
+    }
+}
+
+/// The rows of a batch, in the order of the requests.
+#[derive(Debug)]
+pub struct Rows {
+    ranges: Vec<Range<usize>>,
+    bytes: RowBytes,
+}
+
+enum RowBytes {
+    /// The distinct rows of this batch one after the other.
+    Batch(Vec<u8>),
+    /// The whole table.
+    Table(Arc<AlignedBytes>),
+}
+
+impl Rows {
+    /// The row of the `i`-th request.
+    ///
+    /// # Panics
+    /// If `i` is not below [`len`](Self::len).
+    pub fn row(&self, i: usize) -> &[u8] {
+        let range = self.ranges[i].clone();
+        match &self.bytes {
+            RowBytes::Batch(bytes) => &bytes[range],
+            RowBytes::Table(table) => &table[range],
+        }
+    }
+
+    /// Number of requests.
+    pub fn len(&self) -> usize {
+        self.ranges.len()
+    }
+
+    /// Whether nothing was requested.
+    pub fn is_empty(&self) -> bool {
+        self.ranges.is_empty()
+    }
+}
+
+impl fmt::Debug for RowBytes {
+    fn fmt(&self, f: &mut fmt::Formatter<'_>) -> fmt::Result {
+        match self {
+            RowBytes::Batch(bytes) => write!(f, "Batch({} bytes)", bytes.len()),
+            RowBytes::Table(table) => write!(f, "Table({} bytes)", table.len()),
+        }
+    }
+}
+
+/// A distinct row of a batch.
+struct Wanted {
+    id: u32,
+    /// The most that any request wants of it.
+    n_bytes: usize,
+    /// Where it lies in the batch's buffer.
+    at: usize,
+}
+
+/// The distinct rows in order of their ids, and for each request where it lies in a buffer that holds
+/// these rows one after the other.
+fn distinct(n: usize, request: impl Fn(usize) -> RowRequest) -> (Vec<Wanted>, Vec<Range<usize>>) {
+    let mut order: Vec<usize> = (0..n).collect();
+    order.sort_unstable_by_key(|&i| request(i).id);
+    let mut wanted: Vec<Wanted> = Vec::with_capacity(n);
+    for &i in &order {
+        let RowRequest { id, n_bytes } = request(i);
+        match wanted.last_mut() {
+            Some(last) if last.id == id => last.n_bytes = last.n_bytes.max(n_bytes),
+            _ => wanted.push(Wanted { id, n_bytes, at: 0 }),
+        }
+    }
+    let mut at = 0;
+    for row in &mut wanted {
+        row.at = at;
+        at += row.n_bytes;
+    }
+    let mut ranges = vec![0..0; n];
+    let mut row = 0;
+    for i in order {
+        let RowRequest { id, n_bytes } = request(i);
+        // Requests come in the order of the rows, so the row is this one or the next.
+        row += usize::from(wanted[row].id != id);
+        ranges[i] = wanted[row].at..wanted[row].at + n_bytes;
+    }
+    (wanted, ranges)
+}
+
+/// A buffer for all rows with those from the cache in place, and the others.
+fn look_up(cache: &mut RowCache, wanted: &[Wanted]) -> (Vec<u8>, Vec<RowCopy>) {
+    let total = wanted.last().map_or(0, |last| last.at + last.n_bytes);
+    let mut bytes = vec![0; total];
+    let mut misses = Vec::new();
+    for &Wanted { id, n_bytes, at } in wanted {
+        match cache.get(id) {
+            Some(row) => bytes[at..at + n_bytes].copy_from_slice(&row[..n_bytes]),
+            None => misses.push(RowCopy { id, n_bytes, from: 0, to: at }),
+        }
+    }
+    (bytes, misses)
+}
+
+/// Plans the reads for rows that are sorted by id and queues them.
+fn begin_reading(
+    shared: &Shared,
+    layout: &TableLayout,
+    bytes: Vec<u8>,
+    mut rows: Vec<RowCopy>,
+) -> Result<Arc<Batch>, PleError> {
+    struct Plan {
+        offset: u64,
+        len: usize,
+        rows: Range<usize>,
+        /// End of what is really read.
+        span_end: u64,
+    }
+    let mut plans: Vec<Plan> = Vec::new();
+    for (i, row) in rows.iter_mut().enumerate() {
+        let offset = layout.row_offset(row.id);
+        let span = shared.source().span(offset, row.n_bytes);
+        let span = span.map_err(|source| PleError::Read { id: row.id, source })?;
+        if let Some(last) = plans.last_mut() {
+            let from = (offset - last.offset) as usize;
+            if span.start <= last.span_end && from + row.n_bytes <= MAX_JOINED_BYTES {
+                row.from = from;
+                last.len = from + row.n_bytes;
+                last.rows.end = i + 1;
+                last.span_end = span.end;
+                continue;
+            }
+        }
+        plans.push(Plan { offset, len: row.n_bytes, rows: i..i + 1, span_end: span.end });
+    }
+    let batch = Arc::new(Batch::new(bytes, rows, plans.len()));
+    let read = |p: Plan| Read::new(Arc::clone(&batch), p.offset, p.len, p.rows);
+    shared.push(plans.into_iter().map(read).collect())?;
+    Ok(batch)
+}
+
+/// Puts the rows of finished batches into the cache before anybody waits for them: the next chunk of
+/// a prompt is submitted before the rows of this one are taken, and often repeats them.
+fn harvest(cache: &mut RowCache, uncached: &mut Vec<Weak<Batch>>) {
+    uncached.retain(|weak| {
+        let Some(batch) = weak.upgrade() else { return false };
+        let Some(mut state) = batch.finished() else { return true };
+        if state.error.is_none() && !std::mem::replace(&mut state.cached, true) {
+            keep(cache, &batch.copies, &state.bytes);
+        }
+        false
+    });
+}
+
+/// Copies the whole rows among those that were read into the cache.
+fn keep(cache: &mut RowCache, copies: &[RowCopy], bytes: &[u8]) {
+    let row_bytes = cache.row_bytes();
+    for row in copies.iter().filter(|row| row.n_bytes == row_bytes) {
+        cache.insert(row.id, &bytes[row.to..][..row.n_bytes]);
+    }
+}
