@@ -6,12 +6,11 @@
 /// Taylor series of e^r to r^13 by Horner's rule, then a multiplication by 2^k. IEEE additions and
 /// multiplications are exact to the bit everywhere, and Rust never fuses them by itself.
 pub(super) fn exp(x: f64) -> f64 {
-    // The upper part has 32 trailing zero bits, so that k * LN2_HI is exact for |k| < 2^32.
-    const LN2_HI: f64 = 6.931_471_803_691_238_164_90e-01;
-    const LN2_LO: f64 = 1.908_214_929_270_587_700_02e-10;
+    // The upper part ends in 21 zero bits, so that k * LN2_HI is exact for |k| < 2^21.
+    const LN2_HI: f64 = f64::from_bits(0x3fe6_2e42_fee0_0000);
+    const LN2_LO: f64 = f64::from_bits(0x3dea_39ef_3579_3c76);
     debug_assert!(x <= 0.0);
-    // Written so that NaN (which callers exclude) would fall to 0 too.
-    if !(x > -700.0) {
+    if x <= -700.0 {
         return 0.0;
     }
     let k = (x * std::f64::consts::LOG2_E + 0.5).floor();

@@ -1,6 +1,6 @@
 //! Changes to the logits of single tokens, and the way back.
 
-use hashbrown::HashMap;
+use std::collections::HashMap;
 
 use super::SamplingParams;
 
