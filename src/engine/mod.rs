@@ -1,3 +1,35 @@
 //! Sequences, the scheduler, and the one worker thread that computes.
+//!
+//! The rule of the room: mutable state has one owner. The thread of [`EngineHandle`]'s engine owns the
+//! model's memory, every sequence and the row store; the rest of the process meets it in two bounded
+//! channels, requests in and events out, and in counters. A [`Request`] that exists is valid; a
+//! [`Generation`] that is dropped is cancelled; a reader that does not read stops its own sequence only.
+//!
+//! Absent by intention: wire formats, chat templates, any waiting for a reader. The engine never blocks
+//! on a channel and never refuses what it has taken in.
 
+mod backend;
+mod event;
+mod handle;
+mod info;
+mod life;
+mod model_backend;
+mod options;
+mod request;
 pub mod scheduler;
+mod sequence;
+mod shared;
+mod stats;
+mod worker;
+
+pub use backend::{Backend, SeqSpan, SpanFailure};
+pub use event::{Delta, Done, Event, Failure, FinishReason, RowFault, Timings, Usage};
+pub use handle::{Ended, Engine, EngineHandle, Generation, Heartbeat, SubmitError};
+pub use info::{BackendInfo, ModelInfo, Quantization};
+pub use model_backend::{ModelBackend, ModelSeq};
+pub use options::EngineOptions;
+pub use request::{
+    Draft, Limits, MAX_LOGIT_BIASES, MAX_REQUEST_ID_BYTES, MAX_STOP_TOKEN_IDS, MAX_TOP_LOGPROBS, Request,
+    RequestError, Stopping, Violation,
+};
+pub use stats::{RowCounters, RowStats, Stats};

@@ -1,5 +1,21 @@
 //! gRPC: protobuf messages to validated engine requests, engine events back to protobuf.
 //!
-//! Absent by intention: no decision about tokens, order or memory is made here.
+//! The rule of the room: a message is checked once, here or by [`Request::new`](crate::engine::Request::new),
+//! and nothing below checks it again; whatever goes wrong meets its status code in one table.
+//!
+//! Absent by intention: decisions about tokens, order or memory. Dropping a call drops its
+//! [`Generation`](crate::engine::Generation), and that is all that cancellation needs.
 
+mod admin;
+mod deadline;
+mod generation;
+mod models;
 pub mod pb;
+mod server;
+mod state;
+mod status;
+mod tokens;
+mod translate;
+mod validate;
+
+pub use server::{Control, MAX_MESSAGE_BYTES, serve, services};

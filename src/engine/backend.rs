@@ -1,0 +1,66 @@
+//! What the engine needs of a model: memory for sequences, and one step over several of them.
+//!
+//! The engine's tests stand a slow, scripted backend here; [`ModelBackend`](super::ModelBackend) is
+//! the real one.
+
+use super::event::Failure;
+use super::info::BackendInfo;
+use super::stats::{RowCounters, RowStats};
+
+/// A model and whatever it computes with. Lives in the engine's thread.
+pub trait Backend: Send + 'static {
+    /// What is kept for one sequence: keys, values, rows on their way. Dropped when the sequence ends.
+    type Seq;
+
+    /// How it computes.
+    fn info(&self) -> BackendInfo;
+
+    /// Tokens in the vocabulary.
+    fn n_vocab(&self) -> usize;
+
+    /// The memory of a sequence of at most `n_ctx` tokens.
+    fn new_seq(&mut self, n_ctx: usize) -> Self::Seq;
+
+    /// Bytes that the sequence's keys and values occupy.
+    fn kv_bytes(&self, seq: &Self::Seq) -> u64;
+
+    /// Says which tokens the sequence will run after those already announced, so that storage can begin
+    /// to read their rows. Each later call of [`forward`](Self::forward) runs exactly what one call of
+    /// this announced, in the same order.
+    fn announce(&mut self, seq: &mut Self::Seq, tokens: &[u32]);
+
+    /// Runs the spans and calls `choose` with the index of each span that wants logits and the logits
+    /// `[n_vocab]` of its last token, in the order of the spans. A failed call has advanced no sequence,
+    /// has not called `choose`, and may be made again without the spans that it names.
+    fn forward(
+        &mut self,
+        spans: &mut [SeqSpan<'_, Self::Seq>],
+        choose: &mut dyn FnMut(usize, &mut [f32]),
+    ) -> Result<(), Vec<SpanFailure>>;
+
+    /// Row reads of this sequence so far.
+    fn row_counters(&self, seq: &Self::Seq) -> RowCounters;
+
+    /// Row reads of all sequences; `None` where the model needs no rows.
+    fn row_stats(&self) -> Option<RowStats>;
+}
+
+/// The next tokens of one sequence.
+#[derive(Debug)]
+pub struct SeqSpan<'a, S> {
+    /// Not empty.
+    pub tokens: &'a [u32],
+    /// The sequence that they continue.
+    pub seq: &'a mut S,
+    /// Whether the logits of the last token are wanted.
+    pub wants_logits: bool,
+}
+
+/// A span that cannot be run, and why.
+#[derive(Clone, Debug, PartialEq)]
+pub struct SpanFailure {
+    /// Index of the span.
+    pub span: usize,
+    /// Why.
+    pub failure: Failure,
+}

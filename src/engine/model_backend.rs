@@ -1,0 +1,243 @@
+//! The real backend: the forward pass of `model` joined to the row store of `ple`.
+//!
+//! The two rooms do not know each other. A sequence carries a ticket for each announced run of tokens;
+//! [`SpanRows`] turns the tickets of one step into rows when the model comes to need them, which is after
+//! the whole of layer 0.
+
+use std::collections::VecDeque;
+use std::time::Duration;
+
+use super::backend::{Backend, SeqSpan, SpanFailure};
+use super::event::{Failure, RowFault};
+use super::info::BackendInfo;
+use super::options::EngineOptions;
+use super::stats::{RowCounters, RowStats};
+use crate::model::{self, ForwardError, KvCache, Model, NoRows, RowError, RowSource, Scratch, Span, Want};
+use crate::ple::{Pending, PleError, RowStore, Rows};
+use crate::storage::StorageError;
+
+/// A loaded model with its row store.
+#[derive(Debug)]
+pub struct ModelBackend {
+    model: Model,
+    store: Option<RowStore>,
+    scratch: Scratch,
+    max_chunk: usize,
+}
+
+/// What a sequence holds in memory.
+#[derive(Debug)]
+pub struct ModelSeq {
+    kv: KvCache,
+    /// One for each announced run of tokens, in order. Empty where the model needs no rows.
+    tickets: VecDeque<Ticket>,
+    counters: RowCounters,
+}
+
+/// The rows of one run of tokens.
+#[derive(Debug)]
+enum Ticket {
+    /// The store was too busy; asked for again when they are needed.
+    Unsent,
+    Pending(Pending),
+    /// There already, as after a step that failed for another sequence's rows.
+    Ready(Rows),
+}
+
+impl ModelBackend {
+    /// `store`: the rows of [`Model::row_table`], for models that have one.
+    pub fn new(model: Model, store: Option<RowStore>, options: &EngineOptions) -> Self {
+        assert_eq!(model.row_table().is_some(), store.is_some(), "rows go with the model");
+        let scratch = model.new_scratch(options.max_batch(), options.max_sessions);
+        Self { model, store, scratch, max_chunk: options.prefill_chunk }
+    }
+}
+
+impl Backend for ModelBackend {
+    type Seq = ModelSeq;
+
+    fn info(&self) -> BackendInfo {
+        let (hparams, compute) = (self.model.hparams(), self.model.compute());
+        BackendInfo {
+            isa: compute.kernels.name().to_owned(),
+            n_threads: compute.pool.n_threads(),
+            ple_mode: self.store.as_ref().map(|store| store.mode().to_string()),
+            n_layers: hparams.n_layer(),
+            prompt_token_layers: hparams.last_kv_layer() + 1,
+        }
+    }
+
+    fn n_vocab(&self) -> usize {
+        self.model.hparams().n_vocab
+    }
+
+    fn new_seq(&mut self, n_ctx: usize) -> ModelSeq {
+        let kv = self.model.new_kv(n_ctx, self.max_chunk);
+        ModelSeq { kv, tickets: VecDeque::new(), counters: RowCounters::default() }
+    }
+
+    fn kv_bytes(&self, seq: &ModelSeq) -> u64 {
+        seq.kv.n_bytes() as u64
+    }
+
+    fn announce(&mut self, seq: &mut ModelSeq, tokens: &[u32]) {
+        if let Some(store) = &mut self.store {
+            let pending = submit(store, tokens, &mut seq.counters);
+            seq.tickets.push_back(pending.map_or(Ticket::Unsent, Ticket::Pending));
+        }
+    }
+
+    fn forward(
+        &mut self,
+        spans: &mut [SeqSpan<'_, ModelSeq>],
+        choose: &mut dyn FnMut(usize, &mut [f32]),
+    ) -> Result<(), Vec<SpanFailure>> {
+        let mut batch = Vec::with_capacity(spans.len());
+        let mut wanting = Vec::with_capacity(spans.len());
+        let mut waits = Vec::with_capacity(spans.len());
+        let mut starts = Vec::with_capacity(spans.len());
+        let mut n_tokens = 0;
+        for (i, span) in spans.iter_mut().enumerate() {
+            let ModelSeq { kv, tickets, counters } = &mut *span.seq;
+            let tokens = span.tokens;
+            wanting.extend(span.wants_logits.then_some(i));
+            let want = if span.wants_logits { Want::Last } else { Want::Nothing };
+            batch.push(Span { tokens, kv, want });
+            waits.extend(tickets.front_mut().map(|ticket| Wait { tokens, ticket, counters }));
+            starts.push(n_tokens);
+            n_tokens += tokens.len();
+        }
+        let ran = match &mut self.store {
+            None => model::forward(&self.model, &mut batch, &mut NoRows, &mut self.scratch),
+            Some(store) => {
+                assert_eq!(waits.len(), batch.len(), "what is run was announced");
+                let mut rows = SpanRows { store, waits, starts, failures: Vec::new() };
+                let ran = model::forward(&self.model, &mut batch, &mut rows, &mut self.scratch);
+                if matches!(ran, Err(ForwardError::Rows(_))) {
+                    return Err(rows.failures);
+                }
+                ran
+            }
+        };
+        let mut logits = ran.map_err(|e| fail_all(spans.len(), &e))?;
+        for (row, &span) in wanting.iter().enumerate() {
+            choose(span, logits.row_mut(row));
+        }
+        for span in spans {
+            span.seq.tickets.pop_front();
+        }
+        Ok(())
+    }
+
+    fn row_counters(&self, seq: &ModelSeq) -> RowCounters {
+        seq.counters
+    }
+
+    fn row_stats(&self) -> Option<RowStats> {
+        let stats = self.store.as_ref()?.stats();
+        Some(RowStats {
+            counters: RowCounters {
+                rows: stats.rows,
+                cache_hits: stats.rows - (stats.distinct - stats.cache_hits),
+                bytes_read: stats.bytes_read,
+                wait: Duration::from_nanos(stats.wait_ns),
+            },
+            read_p50: stats.read_latency.quantile(0.5),
+            read_p99: stats.read_latency.quantile(0.99),
+        })
+    }
+}
+
+/// A step that cannot be computed whatever the sequence.
+fn fail_all(n_spans: usize, e: &ForwardError) -> Vec<SpanFailure> {
+    let failure = Failure::Step(e.to_string());
+    (0..n_spans).map(|span| SpanFailure { span, failure: failure.clone() }).collect()
+}
+
+/// Asks the store for rows, and counts for the sequence what that costs.
+fn submit(store: &mut RowStore, tokens: &[u32], counters: &mut RowCounters) -> Result<Pending, PleError> {
+    let before = store.stats();
+    let pending = store.submit(tokens)?;
+    let after = store.stats();
+    // Reads go on in the background and may serve several sequences: what is counted here are the rows that
+    // this one made necessary.
+    let misses = (after.distinct - before.distinct) - (after.cache_hits - before.cache_hits);
+    counters.rows += tokens.len() as u64;
+    counters.cache_hits += tokens.len() as u64 - misses;
+    counters.bytes_read += misses * store.layout().row_bytes as u64;
+    Ok(pending)
+}
+
+/// The rows of one step.
+struct SpanRows<'a> {
+    store: &'a mut RowStore,
+    waits: Vec<Wait<'a>>,
+    /// Index of each span's first token in the batch.
+    starts: Vec<usize>,
+    failures: Vec<SpanFailure>,
+}
+
+/// The rows of one span.
+struct Wait<'a> {
+    tokens: &'a [u32],
+    ticket: &'a mut Ticket,
+    counters: &'a mut RowCounters,
+}
+
+impl RowSource for SpanRows<'_> {
+    /// Waits for every span, also after one has failed: those that have their rows keep them for the next
+    /// attempt, which is made without the failed ones.
+    fn fetch(&mut self) -> Result<(), RowError> {
+        for (span, wait) in self.waits.iter_mut().enumerate() {
+            if let Err(e) = wait.get(self.store) {
+                self.failures.push(SpanFailure { span, failure: failure(&e) });
+            }
+        }
+        match self.failures.first() {
+            None => Ok(()),
+            Some(first) => Err(RowError(first.failure.to_string().into())),
+        }
+    }
+
+    fn row(&self, i: usize) -> &[u8] {
+        let span = self.starts.partition_point(|&start| start <= i) - 1;
+        match &*self.waits[span].ticket {
+            Ticket::Ready(rows) => rows.row(i - self.starts[span]),
+            _ => unreachable!("rows are read after fetch has succeeded"),
+        }
+    }
+}
+
+impl Wait<'_> {
+    fn get(&mut self, store: &mut RowStore) -> Result<(), PleError> {
+        let pending = match std::mem::replace(self.ticket, Ticket::Unsent) {
+            Ticket::Unsent => submit(store, self.tokens, self.counters)?,
+            Ticket::Pending(pending) => pending,
+            ready @ Ticket::Ready(_) => {
+                *self.ticket = ready;
+                return Ok(());
+            }
+        };
+        let before = store.stats().wait_ns;
+        let rows = store.wait(pending);
+        self.counters.wait += Duration::from_nanos(store.stats().wait_ns - before);
+        *self.ticket = Ticket::Ready(rows?);
+        Ok(())
+    }
+}
+
+/// Error numbers that Linux gives when a device has gone away: ENXIO, ENODEV, ESTALE, ENOMEDIUM.
+const GONE: [i32; 4] = [6, 19, 116, 123];
+
+fn failure(e: &PleError) -> Failure {
+    let PleError::Read { source, .. } = e else { return Failure::Step(e.to_string()) };
+    let errno = source.errno();
+    Failure::Rows(RowFault {
+        message: e.to_string(),
+        path: source.path().map(Into::into).unwrap_or_default(),
+        offset: source.offset().unwrap_or_default(),
+        errno,
+        device_gone: errno.is_some_and(|e| GONE.contains(&e))
+            || matches!(source, StorageError::Open { .. } | StorageError::Replaced { .. }),
+    })
+}

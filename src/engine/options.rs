@@ -1,0 +1,40 @@
+//! Bounds of the engine.
+
+use std::time::Duration;
+
+/// How much the engine takes on. Each bound is at least 1 except `queue_depth`, which may be 0.
+#[derive(Clone, Copy, Debug, PartialEq, Eq)]
+pub struct EngineOptions {
+    /// Context of a sequence: prompt and answer. Unit: tokens.
+    pub n_ctx: usize,
+    /// Sequences that are computed in turns.
+    pub max_sessions: usize,
+    /// Requests that may wait for a turn.
+    pub queue_depth: usize,
+    /// The most tokens of a prompt in one step.
+    pub prefill_chunk: usize,
+    /// Events that may wait for a reader before its sequence is parked.
+    pub event_room: usize,
+    /// A reader that leaves its events alone for so long is taken for gone.
+    pub stall_limit: Duration,
+}
+
+impl Default for EngineOptions {
+    fn default() -> Self {
+        Self {
+            n_ctx: 4096,
+            max_sessions: 4,
+            queue_depth: 16,
+            prefill_chunk: 128,
+            event_room: 32,
+            stall_limit: Duration::from_secs(60),
+        }
+    }
+}
+
+impl EngineOptions {
+    /// The most tokens that one step computes.
+    pub fn max_batch(&self) -> usize {
+        self.prefill_chunk.max(self.max_sessions)
+    }
+}

@@ -1,0 +1,212 @@
+//! One request in computation: its tokens, its memory, and the way from logits to events.
+
+use std::ops::Range;
+use std::sync::Arc;
+use std::time::Instant;
+
+use super::backend::{Backend, SeqSpan};
+use super::event::{Delta, Done, Failure, FinishReason, Timings, Usage, ms};
+use super::life::{End, Life};
+use super::request::{Request, Stopping};
+use super::scheduler::Slot;
+use super::stats::RowCounters;
+use crate::sampling::{Logprobs, Sampler, StopMatcher, logprobs};
+use crate::tokenizer::{StreamDecoder, Tokenizer};
+
+/// A sequence in a slot.
+pub(super) struct Sequence<S> {
+    pub(super) life: Life,
+    /// What the backend keeps for it.
+    pub(super) state: S,
+    /// Prompt and answer.
+    pub(super) tokens: Vec<u32>,
+    pub(super) n_prompt: usize,
+    /// Tokens whose keys and values are held. While the prompt is computed less than `n_prompt`, then
+    /// always one less than `tokens.len()`: the token chosen last is not run yet.
+    pub(super) n_done: usize,
+    pub(super) answer: Answer,
+    began: Instant,
+    first_token: Option<Instant>,
+    /// Since when the reader has no room.
+    pub(super) parked: Option<Instant>,
+}
+
+impl<S> Sequence<S> {
+    pub(super) fn new(request: Request, life: Life, state: S, answer: Answer, now: Instant) -> Self {
+        let tokens = request.into_prompt();
+        Self {
+            life,
+            state,
+            n_prompt: tokens.len(),
+            tokens,
+            n_done: 0,
+            answer,
+            began: now,
+            first_token: None,
+            parked: None,
+        }
+    }
+
+    /// What the scheduler is to know. Also notes since when the reader has no room.
+    pub(super) fn slot(&mut self, now: Instant) -> Slot {
+        if !self.life.has_room() {
+            self.parked.get_or_insert(now);
+            return Slot::Parked;
+        }
+        self.parked = None;
+        if self.n_done < self.n_prompt {
+            return Slot::Prefill { done: self.n_done, total: self.n_prompt };
+        }
+        Slot::Decode
+    }
+
+    /// The token chosen last, as a range of `tokens`.
+    pub(super) fn last(&self) -> Range<usize> {
+        self.tokens.len() - 1..self.tokens.len()
+    }
+
+    /// The span of `range` for the backend, and what turns its logits into a token.
+    pub(super) fn span(&mut self, range: Range<usize>) -> (SeqSpan<'_, S>, &mut Answer) {
+        debug_assert_eq!(range.start, self.n_done);
+        let wants_logits = range.end == self.tokens.len();
+        let span = SeqSpan { tokens: &self.tokens[range], seq: &mut self.state, wants_logits };
+        (span, &mut self.answer)
+    }
+
+    /// Takes over a chosen token.
+    pub(super) fn accept(&mut self, id: u32) {
+        self.tokens.push(id);
+        self.first_token.get_or_insert_with(Instant::now);
+    }
+
+    pub(super) fn done(&self, end: End, rows: RowCounters) -> Done {
+        let now = Instant::now();
+        let first_token = self.first_token.unwrap_or(now);
+        Done {
+            finish_reason: end.reason,
+            matched_stop: end.matched_stop,
+            usage: Usage {
+                prompt_tokens: self.n_prompt,
+                completion_tokens: self.tokens.len() - self.n_prompt,
+            },
+            timings: Timings {
+                queue_ms: ms(self.began - self.life.accepted_at()),
+                prefill_ms: ms(first_token - self.began),
+                decode_ms: ms(now - first_token),
+                ple_rows: rows.rows,
+                ple_cache_hits: rows.cache_hits,
+                ple_bytes_read: rows.bytes_read,
+                ple_wait_ms: ms(rows.wait),
+            },
+        }
+    }
+}
+
+/// A chosen token and what follows from it.
+#[derive(Debug)]
+pub(super) struct Chosen {
+    pub(super) id: u32,
+    pub(super) delta: Delta,
+    pub(super) end: Option<End>,
+}
+
+/// From logits to text: sampler, stop detection, incremental decoding.
+pub(super) struct Answer {
+    tokenizer: Arc<Tokenizer>,
+    sampler: Sampler,
+    decoder: StreamDecoder,
+    stop: StopMatcher,
+    stopping: Stopping,
+    top_logprobs: Option<usize>,
+    /// Tokens that end the answer, which are not to be chosen before `min_tokens`.
+    ending: Vec<u32>,
+    n_chosen: usize,
+    /// Tokens that may be chosen until the context is full.
+    n_room: usize,
+}
+
+impl Answer {
+    /// For a context of `n_ctx` tokens.
+    pub(super) fn new(request: &Request, tokenizer: &Arc<Tokenizer>, n_vocab: usize, n_ctx: usize) -> Self {
+        let stopping = request.stopping().clone();
+        let mut sampler = Sampler::new(request.sampling().clone(), n_vocab, tokenizer.suppressed())
+            .expect("a request's sampling parameters are checked");
+        sampler.accept_prompt(request.prompt());
+        let mut ending = stopping.stop_token_ids.clone();
+        if !stopping.ignore_eos {
+            ending.extend_from_slice(tokenizer.eog_ids());
+        }
+        Self {
+            tokenizer: Arc::clone(tokenizer),
+            sampler,
+            decoder: StreamDecoder::new(),
+            stop: StopMatcher::new(stopping.stop.clone()).expect("a request's stop strings are checked"),
+            top_logprobs: request.top_logprobs(),
+            ending,
+            n_chosen: 0,
+            // The last token is never run and takes no place.
+            n_room: n_ctx - request.prompt().len() + 1,
+            stopping,
+        }
+    }
+
+    /// Chooses a token by its logits `[n_vocab]`.
+    pub(super) fn choose(&mut self, logits: &mut [f32]) -> Result<Chosen, Failure> {
+        let too_early = self.n_chosen < self.stopping.min_tokens;
+        let excluded = if too_early { self.ending.as_slice() } else { &[] };
+        let id = self.sampler.sample_excluding(logits, excluded).map_err(Failure::Logits)?;
+        self.sampler.accept(id);
+        self.n_chosen += 1;
+        let logprobs = self.logprobs(logits, id)?;
+        let mut text = String::new();
+        let mut end = self.take(id, &mut text);
+        if end.is_none() && Some(self.n_chosen) == self.stopping.max_tokens {
+            end = Some(FinishReason::MaxTokens.into());
+        }
+        if end.is_none() && self.n_chosen == self.n_room {
+            end = Some(FinishReason::ContextFull.into());
+        }
+        let delta = Delta { text, token_ids: vec![id], logprobs: logprobs.into_iter().collect() };
+        Ok(Chosen { id, delta, end })
+    }
+
+    /// Appends the text that the token makes certain; an end if the token or its text is one.
+    fn take(&mut self, id: u32, text: &mut String) -> Option<End> {
+        if !self.stopping.ignore_eos && self.tokenizer.is_eog(id) {
+            return Some(FinishReason::Stop.into());
+        }
+        if self.stopping.stop_token_ids.contains(&id) {
+            let piece = self.tokenizer.piece(id).unwrap_or_default();
+            let matched_stop = Some(String::from_utf8_lossy(piece).into_owned());
+            return Some(End { reason: FinishReason::Stop, matched_stop });
+        }
+        let mut piece = String::new();
+        self.decoder.push(&self.tokenizer, id, &mut piece);
+        if !self.stop.push(&piece, text) {
+            return None;
+        }
+        Some(End { reason: FinishReason::Stop, matched_stop: self.stop.matched().map(str::to_owned) })
+    }
+
+    /// The text that was held back, once nothing can follow. Empty after a stop string.
+    pub(super) fn rest(&mut self) -> String {
+        let (mut incomplete, mut text) = (String::new(), String::new());
+        self.decoder.finish(&mut incomplete);
+        if !self.stop.push(&incomplete, &mut text) {
+            self.stop.finish(&mut text);
+        }
+        text
+    }
+
+    fn logprobs(&self, logits: &[f32], id: u32) -> Result<Option<Logprobs>, Failure> {
+        let wanted = self.top_logprobs.map(|n| logprobs(logits, id, n));
+        wanted.transpose().map_err(Failure::Logits)
+    }
+}
+
+/// Announces tokens to the backend, if there are any.
+pub(super) fn announce<B: Backend>(backend: &mut B, sequence: &mut Sequence<B::Seq>, range: Range<usize>) {
+    if !range.is_empty() {
+        backend.announce(&mut sequence.state, &sequence.tokens[range]);
+    }
+}

@@ -1,0 +1,81 @@
+//! Counters since the start and gauges of now.
+
+use std::time::Duration;
+
+/// A copy of the counters at one moment.
+#[derive(Clone, Debug, Default, PartialEq)]
+pub struct Stats {
+    /// Requests taken in.
+    pub accepted: u64,
+    /// Requests ended by the model, a stop, or a limit of their own.
+    pub finished: u64,
+    /// Requests ended because nobody read the answer any more, or by the engine's own end.
+    pub cancelled: u64,
+    /// Requests ended by their caller's deadline.
+    pub deadline_exceeded: u64,
+    /// Requests ended by an error of storage or computation.
+    pub failed: u64,
+    /// Requests refused because the queue was full.
+    pub refused_queue_full: u64,
+    /// Requests refused because the engine was draining.
+    pub refused_draining: u64,
+    /// Tokens of prompts that were computed.
+    pub prompt_tokens: u64,
+    /// Tokens that were chosen.
+    pub completion_tokens: u64,
+    /// Requests that wait now.
+    pub queue_length: usize,
+    /// Sequences in computation now.
+    pub active_sequences: usize,
+    /// Keys and values held by sequences now. Unit: bytes.
+    pub kv_bytes_in_use: u64,
+    /// The most that `kv_bytes_in_use` can be. Unit: bytes.
+    pub kv_bytes_bound: u64,
+    /// The per-layer embedding table, where the model has one.
+    pub rows: Option<RowStats>,
+}
+
+/// Reads of the per-layer embedding table.
+#[derive(Clone, Copy, Debug, Default, PartialEq)]
+pub struct RowStats {
+    /// Totals since the start.
+    pub counters: RowCounters,
+    /// Median time of one read.
+    pub read_p50: Duration,
+    /// Time that 99 of 100 reads stay below.
+    pub read_p99: Duration,
+}
+
+/// Row reads of one request, or of all.
+#[derive(Clone, Copy, Debug, Default, PartialEq, Eq)]
+pub struct RowCounters {
+    /// Rows asked for.
+    pub rows: u64,
+    /// Rows answered from memory.
+    pub cache_hits: u64,
+    /// Read from storage. Unit: bytes.
+    pub bytes_read: u64,
+    /// Time that computing stood still for rows.
+    pub wait: Duration,
+}
+
+/// How a request ended, for the counters.
+#[derive(Clone, Copy, Debug, PartialEq, Eq)]
+pub(super) enum Outcome {
+    Finished,
+    Cancelled,
+    DeadlineExceeded,
+    Failed,
+}
+
+impl Stats {
+    pub(super) fn count(&mut self, outcome: Outcome) {
+        let counter = match outcome {
+            Outcome::Finished => &mut self.finished,
+            Outcome::Cancelled => &mut self.cancelled,
+            Outcome::DeadlineExceeded => &mut self.deadline_exceeded,
+            Outcome::Failed => &mut self.failed,
+        };
+        *counter += 1;
+    }
+}

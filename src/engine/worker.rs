@@ -1,0 +1,275 @@
+//! The engine's thread: the only owner of sequences, their memory and the backend.
+//!
+//! One turn of its loop takes in new requests, ends those whose time is over or whose reader is gone,
+//! fills free slots, and does one piece of work: a chunk of one prompt, or one token for each sequence
+//! that decodes. So nothing waits longer for its cancellation than such a piece takes. With nothing to
+//! do the thread sleeps until a handle or a reader wakes it, or until the next deadline.
+
+use std::collections::VecDeque;
+use std::ops::Range;
+use std::sync::Arc;
+use std::sync::atomic::Ordering;
+use std::sync::mpsc::Receiver;
+use std::thread;
+use std::time::Instant;
+
+use super::backend::Backend;
+use super::event::{Delta, Done, Event, Failure, FinishReason, Timings, Usage, ms};
+use super::life::{End, Ending, Life};
+use super::options::EngineOptions;
+use super::request::Request;
+use super::scheduler::{Action, Scheduler, Slot};
+use super::sequence::{Answer, Chosen, Sequence, announce};
+use super::shared::Shared;
+use super::stats::Outcome;
+use crate::tokenizer::Tokenizer;
+
+/// A request on its way to a slot.
+pub(super) struct Job {
+    pub(super) request: Request,
+    pub(super) life: Life,
+}
+
+pub(super) struct Worker<B: Backend> {
+    backend: B,
+    tokenizer: Arc<Tokenizer>,
+    options: EngineOptions,
+    shared: Arc<Shared>,
+    jobs: Receiver<Job>,
+    waiting: VecDeque<Job>,
+    slots: Vec<Option<Sequence<B::Seq>>>,
+    scheduler: Scheduler,
+}
+
+impl<B: Backend> Worker<B> {
+    pub(super) fn new(
+        backend: B,
+        tokenizer: Arc<Tokenizer>,
+        options: EngineOptions,
+        shared: Arc<Shared>,
+        jobs: Receiver<Job>,
+    ) -> Self {
+        Self {
+            backend,
+            tokenizer,
+            shared,
+            jobs,
+            waiting: VecDeque::new(),
+            slots: (0..options.max_sessions).map(|_| None).collect(),
+            scheduler: Scheduler::new(options.prefill_chunk),
+            options,
+        }
+    }
+
+    /// Works until no handle is left, or the engine drains, and nothing is left to do.
+    pub(super) fn run(mut self) {
+        loop {
+            self.shared.beats.fetch_add(1, Ordering::Relaxed);
+            self.waiting.extend(self.jobs.try_iter());
+            let now = Instant::now();
+            self.end_what_is_due(now);
+            self.fill_slots(now);
+            self.publish_gauges();
+            let slots: Vec<Slot> =
+                self.slots.iter_mut().map(|s| s.as_mut().map_or(Slot::Free, |s| s.slot(now))).collect();
+            match self.scheduler.next(&slots) {
+                Action::Prefill { slot, range } => self.prefill(slot, range),
+                Action::Decode { slots } => self.decode(&slots),
+                Action::Idle if self.shared.is_over() => return,
+                Action::Idle => self.sleep(now),
+            }
+        }
+    }
+
+    /// Ends requests, waiting or in a slot, that are due.
+    fn end_what_is_due(&mut self, now: Instant) {
+        let drain = self.shared.drain.get().copied();
+        for i in 0..self.slots.len() {
+            let Some(sequence) = &self.slots[i] else { continue };
+            let stalled = sequence.parked.is_some_and(|since| now - since >= self.options.stall_limit);
+            let due = sequence.life.due(now, drain).or(stalled.then_some(Ending::Gone));
+            if let Some(ending) = due {
+                self.end(i, ending);
+            }
+        }
+        for job in std::mem::take(&mut self.waiting) {
+            match job.life.due(now, drain) {
+                None => self.waiting.push_back(job),
+                Some(ending) => self.end_waiting(job, ending),
+            }
+        }
+    }
+
+    /// The first of the queue take the free slots.
+    fn fill_slots(&mut self, now: Instant) {
+        for slot in &mut self.slots {
+            if slot.is_some() {
+                continue;
+            }
+            let Some(Job { request, life }) = self.waiting.pop_front() else { return };
+            let n_ctx = self.options.n_ctx;
+            let answer = Answer::new(&request, &self.tokenizer, self.backend.n_vocab(), n_ctx);
+            let state = self.backend.new_seq(request.n_ctx_needed(n_ctx));
+            let sequence = slot.insert(Sequence::new(request, life, state, answer, now));
+            let first = self.scheduler.chunk(0, sequence.n_prompt);
+            announce(&mut self.backend, sequence, first);
+        }
+    }
+
+    fn prefill(&mut self, i: usize, range: Range<usize>) {
+        if let Some(sequence) = &mut self.slots[i] {
+            // The rows of the next chunk are read while this one is computed.
+            let next = self.scheduler.chunk(range.end, sequence.n_prompt);
+            announce(&mut self.backend, sequence, next);
+        }
+        let done = range.end;
+        self.step(&[(i, range)]);
+        if let Some(sequence) = &self.slots[i]
+            && sequence.n_done == done
+        {
+            sequence.life.offer(Event::Prefill { done, total: sequence.n_prompt });
+        }
+    }
+
+    fn decode(&mut self, slots: &[usize]) {
+        let last = |&i: &usize| Some((i, self.slots[i].as_ref()?.last()));
+        let work: Vec<_> = slots.iter().filter_map(last).collect();
+        self.step(&work);
+    }
+
+    /// Runs these tokens of these slots, ascending, and whatever follows from their logits.
+    fn step(&mut self, work: &[(usize, Range<usize>)]) {
+        let in_work = |i| work.binary_search_by_key(&i, |(slot, _)| *slot).ok();
+        let mut spans = Vec::with_capacity(work.len());
+        let mut answers = Vec::with_capacity(work.len());
+        for (i, slot) in self.slots.iter_mut().enumerate() {
+            if let Some(w) = in_work(i)
+                && let Some(sequence) = slot
+            {
+                let (span, answer) = sequence.span(work[w].1.clone());
+                spans.push(span);
+                answers.push(answer);
+            }
+        }
+        debug_assert_eq!(spans.len(), work.len(), "work is for sequences only, ascending");
+        let mut chosen: Vec<Option<Result<Chosen, Failure>>> = work.iter().map(|_| None).collect();
+        let ran = self.backend.forward(&mut spans, &mut |span, logits| {
+            chosen[span] = Some(answers[span].choose(logits));
+        });
+        if let Err(failures) = ran {
+            // The others have not advanced; the next turn makes the step again without these.
+            for f in failures {
+                self.end(work[f.span].0, Ending::Failed(f.failure));
+            }
+            return;
+        }
+        for ((i, range), chosen) in work.iter().zip(chosen) {
+            self.advance(*i, range.clone(), chosen);
+        }
+    }
+
+    /// Takes over a step that succeeded.
+    fn advance(&mut self, i: usize, range: Range<usize>, chosen: Option<Result<Chosen, Failure>>) {
+        let Some(sequence) = &mut self.slots[i] else { return };
+        sequence.n_done = range.end;
+        let n_prompt_tokens = range.end.min(sequence.n_prompt).saturating_sub(range.start);
+        self.shared.with_stats(|s| {
+            s.prompt_tokens += n_prompt_tokens as u64;
+            s.completion_tokens += u64::from(matches!(chosen, Some(Ok(_))));
+        });
+        match chosen {
+            None => {}
+            Some(Err(failure)) => self.end(i, Ending::Failed(failure)),
+            Some(Ok(Chosen { id, delta, end })) => {
+                sequence.accept(id);
+                sequence.life.send(Event::Delta(delta));
+                match end {
+                    Some(end) => self.end(i, Ending::Done(end)),
+                    None => {
+                        let last = sequence.last();
+                        announce(&mut self.backend, sequence, last);
+                    }
+                }
+            }
+        }
+    }
+
+    /// Frees the slot and all that its sequence holds, counts it, and only then tells the reader: who has
+    /// read the end finds the place free and the memory given back.
+    fn end(&mut self, i: usize, ending: Ending) {
+        let Some(mut sequence) = self.slots[i].take() else { return };
+        let outcome = ending.outcome();
+        let last_words = match ending {
+            Ending::Gone => vec![],
+            Ending::Failed(failure) => vec![Event::Failed(failure)],
+            Ending::Done(end) => {
+                let text = sequence.answer.rest();
+                let rows = self.backend.row_counters(&sequence.state);
+                let done = Event::Done(sequence.done(end, rows));
+                let rest = (!text.is_empty()).then(|| Event::Delta(Delta { text, ..Delta::default() }));
+                rest.into_iter().chain([done]).collect()
+            }
+        };
+        let Sequence { life, state, .. } = sequence;
+        drop(state);
+        self.leave(life, outcome, last_words);
+    }
+
+    fn end_waiting(&self, job: Job, ending: Ending) {
+        let Job { request, life } = job;
+        // What never began has no part of an answer: the caller may ask elsewhere or again.
+        let ending = match ending {
+            Ending::Done(End { reason: FinishReason::Cancelled, .. }) => Ending::Failed(Failure::Draining),
+            other => other,
+        };
+        let outcome = ending.outcome();
+        let last_words = match ending {
+            Ending::Gone => vec![],
+            Ending::Failed(failure) => vec![Event::Failed(failure)],
+            Ending::Done(end) => vec![Event::Done(Done {
+                finish_reason: end.reason,
+                matched_stop: end.matched_stop,
+                usage: Usage { prompt_tokens: request.prompt().len(), completion_tokens: 0 },
+                timings: Timings { queue_ms: ms(life.accepted_at().elapsed()), ..Timings::default() },
+            })],
+        };
+        self.leave(life, outcome, last_words);
+    }
+
+    fn leave(&self, life: Life, outcome: Outcome, last_words: Vec<Event>) {
+        let farewell = life.leave();
+        self.shared.count(outcome, farewell.age);
+        self.publish_gauges();
+        farewell.say(last_words);
+    }
+
+    fn publish_gauges(&self) {
+        let active = self.slots.iter().flatten();
+        let n_active = active.clone().count();
+        let kv_bytes = active.map(|s| self.backend.kv_bytes(&s.state)).sum();
+        let rows = self.backend.row_stats();
+        let in_flight = self.shared.in_flight();
+        self.shared.with_stats(|s| {
+            s.active_sequences = n_active;
+            s.queue_length = in_flight.saturating_sub(n_active);
+            s.kv_bytes_in_use = kv_bytes;
+            s.rows = rows;
+        });
+    }
+
+    /// Sleeps until woken, or until something is due.
+    fn sleep(&self, now: Instant) {
+        let lives = self.waiting.iter().map(|job| &job.life);
+        let lives = lives.chain(self.slots.iter().flatten().map(|s| &s.life));
+        let stalls =
+            self.slots.iter().flatten().filter_map(|s| s.parked?.checked_add(self.options.stall_limit));
+        let drain = self.shared.drain.get().copied().filter(|_| self.shared.in_flight() > 0);
+        let due = lives.filter_map(Life::next_due).chain(stalls).chain(drain).min();
+        self.shared.idle.store(true, Ordering::Relaxed);
+        match due {
+            Some(due) => thread::park_timeout(due.saturating_duration_since(now)),
+            None => thread::park(),
+        }
+        self.shared.idle.store(false, Ordering::Relaxed);
+    }
+}

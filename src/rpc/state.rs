@@ -1,0 +1,127 @@
+//! What the services share: the engine, once there is one.
+
+use std::hash::{BuildHasher, Hasher, RandomState};
+use std::sync::atomic::{AtomicU64, Ordering};
+use std::sync::{Arc, OnceLock};
+use std::time::{Duration, Instant};
+
+use tokio::sync::Semaphore;
+use tokio::task;
+
+use super::status::Problem;
+use crate::engine::EngineHandle;
+use crate::tokenizer::{Specials, Tokenizer};
+
+/// Texts that are tokenised at a time: the cores belong to the model.
+const TOKENIZERS: usize = 1;
+
+#[derive(Debug)]
+pub(super) struct State {
+    ready: OnceLock<Ready>,
+    tokenizing: Semaphore,
+    started: Instant,
+    request_ids: RequestIds,
+}
+
+/// A loaded model.
+#[derive(Debug)]
+pub(super) struct Ready {
+    pub(super) engine: EngineHandle,
+    /// The longest text of a token. Unit: bytes.
+    longest_piece: usize,
+}
+
+impl State {
+    pub(super) fn new() -> Self {
+        Self {
+            ready: OnceLock::new(),
+            tokenizing: Semaphore::new(TOKENIZERS),
+            started: Instant::now(),
+            request_ids: RequestIds::new(),
+        }
+    }
+
+    /// Lets requests in. Only the first engine counts.
+    pub(super) fn set(&self, engine: EngineHandle) {
+        let tokenizer = engine.tokenizer();
+        let lengths = (0..tokenizer.n_vocab() as u32).filter_map(|id| tokenizer.piece(id).map(<[u8]>::len));
+        let longest_piece = lengths.max().unwrap_or(1).max(1);
+        let _ = self.ready.set(Ready { engine, longest_piece });
+    }
+
+    /// The engine for a request that names `model`.
+    pub(super) fn model(&self, model: &str) -> Result<&Ready, Problem> {
+        let ready = self.ready.get().ok_or(Problem::Loading)?;
+        if model.is_empty() || model == ready.engine.model().id {
+            return Ok(ready);
+        }
+        // Shown to people, and said by strangers.
+        Err(Problem::UnknownModel(model.chars().take(100).collect::<String>().escape_debug().to_string()))
+    }
+
+    pub(super) fn uptime(&self) -> Duration {
+        self.started.elapsed()
+    }
+
+    /// The name of a request: the caller's, or a new one.
+    pub(super) fn request_id(&self, given: &str) -> String {
+        if given.is_empty() { self.request_ids.next() } else { given.to_owned() }
+    }
+
+    /// Runs a computation over text outside of the threads that serve sockets, a bounded number at a time.
+    pub(super) async fn with_tokenizer<T: Send + 'static>(
+        &self,
+        ready: &Ready,
+        f: impl FnOnce(&Tokenizer) -> T + Send + 'static,
+    ) -> Result<T, Problem> {
+        let _one = self.tokenizing.acquire().await.map_err(|e| Problem::Internal(e.to_string()))?;
+        let tokenizer = Arc::clone(ready.engine.tokenizer());
+        let done = task::spawn_blocking(move || f(&tokenizer)).await;
+        done.map_err(|e| Problem::Internal(format!("the tokenizer failed: {e}")))
+    }
+
+    /// The tokens of a prompt text.
+    pub(super) async fn prompt_tokens(&self, ready: &Ready, text: String) -> Result<Vec<u32>, Problem> {
+        ready.check_prompt_bytes(text.len())?;
+        self.with_tokenizer(ready, move |tokenizer| prompt_tokens(tokenizer, &text)).await
+    }
+}
+
+impl Ready {
+    /// Refuses what cannot fit the context however it is tokenised, before time is spent on it.
+    fn check_prompt_bytes(&self, n_bytes: usize) -> Result<(), Problem> {
+        let n_ctx = self.engine.limits().n_ctx;
+        let n_prompt = n_bytes.div_ceil(self.longest_piece);
+        if n_prompt <= n_ctx {
+            return Ok(());
+        }
+        Err(Problem::PromptTooLong { field: "text", n_prompt, at_least: true, n_ctx })
+    }
+}
+
+/// A prompt as completions take it: special tokens parsed, a beginning-of-sequence token in front where
+/// the model wants one.
+pub(super) fn prompt_tokens(tokenizer: &Tokenizer, text: &str) -> Vec<u32> {
+    let bos = tokenizer.bos().filter(|_| tokenizer.add_bos());
+    let mut tokens: Vec<u32> = bos.into_iter().collect();
+    tokens.extend(tokenizer.encode(text, Specials::Parse));
+    tokens
+}
+
+/// Names that no other request of this or an earlier process has.
+#[derive(Debug)]
+struct RequestIds {
+    process: u64,
+    n: AtomicU64,
+}
+
+impl RequestIds {
+    fn new() -> Self {
+        // The keys of a fresh `RandomState` come from the operating system.
+        Self { process: RandomState::new().build_hasher().finish(), n: AtomicU64::new(0) }
+    }
+
+    fn next(&self) -> String {
+        format!("{:016x}-{}", self.process, self.n.fetch_add(1, Ordering::Relaxed))
+    }
+}

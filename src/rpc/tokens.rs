@@ -1,0 +1,64 @@
+//! TokenizerService.
+
+use std::sync::Arc;
+
+use tonic::{Request, Response, Status};
+
+use super::pb;
+use super::pb::tokenizer_service_server::TokenizerService;
+use super::state::State;
+use super::status::Problem;
+use super::translate;
+use super::validate;
+use crate::tokenizer::Specials;
+
+#[derive(Debug)]
+pub(super) struct Service {
+    pub(super) state: Arc<State>,
+}
+
+#[tonic::async_trait]
+impl TokenizerService for Service {
+    async fn tokenize(
+        &self,
+        request: Request<pb::TokenizeRequest>,
+    ) -> Result<Response<pb::TokenizeResponse>, Status> {
+        let message = request.into_inner();
+        let ready = self.state.model(&message.model)?;
+        validate::tokenize(&message.text)?;
+        let specials = if message.parse_special.unwrap_or(true) { Specials::Parse } else { Specials::Plain };
+        let answer = self.state.with_tokenizer(ready, move |tokenizer| {
+            let bos = tokenizer.bos().filter(|_| message.add_bos && tokenizer.add_bos());
+            let mut ids: Vec<u32> = bos.into_iter().collect();
+            ids.extend(tokenizer.encode(&message.text, specials));
+            let pieces = ids.iter().map(|&id| translate::bytes(id, tokenizer)).collect();
+            pb::TokenizeResponse { ids, pieces }
+        });
+        Ok(Response::new(answer.await?))
+    }
+
+    async fn detokenize(
+        &self,
+        request: Request<pb::DetokenizeRequest>,
+    ) -> Result<Response<pb::DetokenizeResponse>, Status> {
+        let message = request.into_inner();
+        let ready = self.state.model(&message.model)?;
+        validate::detokenize(&message.ids, ready.engine.limits().n_vocab)?;
+        let text = self.state.with_tokenizer(ready, move |tokenizer| tokenizer.decode(&message.ids));
+        Ok(Response::new(pb::DetokenizeResponse { text: text.await? }))
+    }
+
+    async fn count_tokens(
+        &self,
+        request: Request<pb::CountTokensRequest>,
+    ) -> Result<Response<pb::CountTokensResponse>, Status> {
+        let message = request.into_inner();
+        let ready = self.state.model(&message.model)?;
+        let Some(pb::count_tokens_request::Input::Text(text)) = message.input else {
+            let missing = validate::violation("input", "is missing: text must be set");
+            return Err(Problem::Fields(vec![missing]).into());
+        };
+        let tokens = self.state.with_tokenizer(ready, move |t| super::state::prompt_tokens(t, &text));
+        Ok(Response::new(pb::CountTokensResponse { n_tokens: translate::count(tokens.await?.len()) }))
+    }
+}

@@ -1,0 +1,149 @@
+//! Messages to requests: what the wire leaves open is checked here or by [`Request::new`], once.
+
+use std::time::{Duration, Instant};
+
+use super::pb;
+use super::status::Problem;
+use crate::engine::{Draft, Limits, Request, RequestError, Stopping, Violation};
+use crate::sampling::SamplingParams;
+
+/// The most tokens that a Detokenize call takes: their text may be a hundred times as long.
+pub(super) const MAX_DETOKENIZE_IDS: usize = 1 << 17;
+/// The longest text that a Tokenize call takes: its answer is several times as long. Unit: bytes.
+pub(super) const MAX_TOKENIZE_BYTES: usize = 1 << 20;
+
+/// A prompt as it came.
+#[derive(Clone, Debug, PartialEq)]
+pub(super) enum Prompt {
+    /// To be tokenised, a beginning-of-sequence token in front.
+    Text(String),
+    /// Taken as it is.
+    Tokens(Vec<u32>),
+}
+
+/// A GenerateRequest in which everything but the prompt is translated.
+#[derive(Debug)]
+pub(super) struct Promptless {
+    /// The field that the prompt came in.
+    field: &'static str,
+    rest: Draft,
+}
+
+/// Translates a message. The prompt comes later, because tokenising takes time.
+pub(super) fn generate(
+    message: pb::GenerateRequest,
+    defaults: &SamplingParams,
+    request_id: String,
+    deadline: Option<Instant>,
+) -> Result<(Prompt, Promptless), Problem> {
+    let mut violations = Vec::new();
+    let (field, prompt) = match message.prompt {
+        Some(pb::generate_request::Prompt::Text(text)) => ("text", Prompt::Text(text)),
+        Some(pb::generate_request::Prompt::Tokens(tokens)) => ("tokens.ids", Prompt::Tokens(tokens.ids)),
+        None => {
+            violations.push(violation("prompt", "is missing: text or tokens must be set"));
+            ("prompt", Prompt::Tokens(Vec::new()))
+        }
+    };
+    let stopping = stopping(message.stopping.unwrap_or_default(), &mut violations);
+    if !violations.is_empty() {
+        return Err(Problem::Fields(violations));
+    }
+    let rest = Draft {
+        prompt: Vec::new(),
+        sampling: sampling(message.sampling.unwrap_or_default(), defaults),
+        stopping,
+        top_logprobs: message.top_logprobs.map(|n| n as usize),
+        request_id,
+        deadline,
+    };
+    Ok((prompt, Promptless { field, rest }))
+}
+
+impl Promptless {
+    /// The request, with its prompt in tokens.
+    pub(super) fn with_prompt(self, prompt: Vec<u32>, limits: Limits) -> Result<Request, Problem> {
+        let Self { field, rest } = self;
+        Request::new(Draft { prompt, ..rest }, limits).map_err(|e| match e {
+            RequestError::Fields(all) => {
+                Problem::Fields(all.into_iter().map(|v| at_prompt(v, field)).collect())
+            }
+            RequestError::PromptTooLong { n_prompt, n_ctx } => {
+                Problem::PromptTooLong { field, n_prompt, at_least: false, n_ctx }
+            }
+        })
+    }
+}
+
+/// Names the field of the message that the engine calls the prompt.
+fn at_prompt(v: Violation, prompt: &str) -> Violation {
+    match v.field.strip_prefix("prompt") {
+        Some(index) => Violation { field: format!("{prompt}{index}"), ..v },
+        None => v,
+    }
+}
+
+fn sampling(message: pb::SamplingParams, defaults: &SamplingParams) -> SamplingParams {
+    let or = |value: Option<f32>, default| value.unwrap_or(default);
+    let bias = match message.logit_bias.is_empty() {
+        true => defaults.logit_bias.clone(),
+        false => message.logit_bias.into_iter().collect(),
+    };
+    SamplingParams {
+        temperature: or(message.temperature, defaults.temperature),
+        top_k: message.top_k.unwrap_or(defaults.top_k),
+        top_p: or(message.top_p, defaults.top_p),
+        min_p: or(message.min_p, defaults.min_p),
+        repetition_penalty: or(message.repetition_penalty, defaults.repetition_penalty),
+        presence_penalty: or(message.presence_penalty, defaults.presence_penalty),
+        frequency_penalty: or(message.frequency_penalty, defaults.frequency_penalty),
+        seed: message.seed.or(defaults.seed),
+        logit_bias: bias,
+    }
+}
+
+fn stopping(message: pb::StoppingCriteria, violations: &mut Vec<Violation>) -> Stopping {
+    let time_limit = message.time_limit.and_then(|limit| match Duration::try_from(limit) {
+        Ok(limit) => Some(limit),
+        Err(e) => {
+            violations.push(violation("stopping.time_limit", &format!("is no positive duration: {e}")));
+            None
+        }
+    });
+    Stopping {
+        max_tokens: message.max_tokens.map(|n| n as usize),
+        min_tokens: message.min_tokens.unwrap_or(0) as usize,
+        stop: message.stop,
+        stop_token_ids: message.stop_token_ids,
+        ignore_eos: message.ignore_eos,
+        time_limit,
+    }
+}
+
+/// The ids of a Detokenize call.
+pub(super) fn detokenize(ids: &[u32], n_vocab: usize) -> Result<(), Problem> {
+    if ids.len() > MAX_DETOKENIZE_IDS {
+        let problem = format!("has {} ids, at most {MAX_DETOKENIZE_IDS}", ids.len());
+        return Err(Problem::Fields(vec![violation("ids", &problem)]));
+    }
+    match ids.iter().enumerate().find(|(_, id)| **id as usize >= n_vocab) {
+        None => Ok(()),
+        Some((i, id)) => {
+            let problem = format!("is {id}, the vocabulary has {n_vocab} tokens");
+            Err(Problem::Fields(vec![violation(&format!("ids[{i}]"), &problem)]))
+        }
+    }
+}
+
+/// The text of a Tokenize call.
+pub(super) fn tokenize(text: &str) -> Result<(), Problem> {
+    if text.len() <= MAX_TOKENIZE_BYTES {
+        return Ok(());
+    }
+    let problem = format!("has {} bytes, at most {MAX_TOKENIZE_BYTES}", text.len());
+    Err(Problem::Fields(vec![violation("text", &problem)]))
+}
+
+pub(super) fn violation(field: &str, problem: &str) -> Violation {
+    Violation { field: field.to_owned(), problem: problem.to_owned() }
+}
