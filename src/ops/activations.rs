@@ -3,7 +3,7 @@
 use super::Compute;
 use super::kernels::with_isa;
 use crate::quant::BlockFormat;
-use crate::simd::{Isa, Q8KRow, Q8Row};
+use crate::simd::{F32Batch, Isa, Q8Batch, Q8KBatch};
 
 /// Activations \[n_tokens, n_cols\] of one product or of several that share their input.
 ///
@@ -108,30 +108,20 @@ impl Activations {
         }
     }
 
-    /// Values of one token.
-    pub(super) fn row(&self, token: usize) -> &[f32] {
-        &self.x[token * self.n_cols..][..self.n_cols]
+    /// For weights in float formats.
+    pub(super) fn f32_batch(&self) -> F32Batch<'_> {
+        F32Batch { n_cols: self.n_cols, x: &self.x }
     }
 
-    /// One token for weights in a 32-element format. Call [`prepare`](Self::prepare) first.
-    pub(super) fn q8_row(&self, token: usize) -> Q8Row<'_> {
+    /// For weights in 32-element formats. [`prepare`](Self::prepare) comes first.
+    pub(super) fn q8_batch(&self) -> Q8Batch<'_> {
         assert!(self.q8.ready);
-        let (n, n_blocks) = (self.n_cols, self.n_cols / 32);
-        Q8Row {
-            q: &self.q8.q[token * n..][..n],
-            d: &self.q8.d[token * n_blocks..][..n_blocks],
-            sums: &self.q8.sums[token * n_blocks..][..n_blocks],
-        }
+        Q8Batch { n_cols: self.n_cols, q: &self.q8.q, d: &self.q8.d, sums: &self.q8.sums }
     }
 
-    /// One token for weights in a 256-element format. Call [`prepare`](Self::prepare) first.
-    pub(super) fn q8_k_row(&self, token: usize) -> Q8KRow<'_> {
+    /// For weights in 256-element formats. [`prepare`](Self::prepare) comes first.
+    pub(super) fn q8_k_batch(&self) -> Q8KBatch<'_> {
         assert!(self.q8_k.ready);
-        let (n, n_blocks, n_sums) = (self.n_cols, self.n_cols / 256, self.n_cols / 16);
-        Q8KRow {
-            q: &self.q8_k.q[token * n..][..n],
-            d: &self.q8_k.d[token * n_blocks..][..n_blocks],
-            sums: &self.q8_k.sums[token * n_sums..][..n_sums],
-        }
+        Q8KBatch { n_cols: self.n_cols, q: &self.q8_k.q, d: &self.q8_k.d, sums: &self.q8_k.sums }
     }
 }

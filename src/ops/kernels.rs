@@ -1,5 +1,7 @@
 //! The choice of an instruction set, made once at start.
 
+#[cfg(target_arch = "x86_64")]
+use crate::simd::Avx2;
 use crate::simd::{Isa, Scalar};
 use half::f16;
 
@@ -9,6 +11,8 @@ pub struct Kernels(pub(super) Choice);
 
 #[derive(Clone, Copy, Debug)]
 pub(super) enum Choice {
+    #[cfg(target_arch = "x86_64")]
+    Avx2(Avx2),
     Scalar(Scalar),
 }
 
@@ -16,6 +20,8 @@ pub(super) enum Choice {
 macro_rules! with_isa {
     ($kernels:expr, $isa:ident => $body:expr) => {
         match $kernels.0 {
+            #[cfg(target_arch = "x86_64")]
+            $crate::ops::kernels::Choice::Avx2($isa) => $body,
             $crate::ops::kernels::Choice::Scalar($isa) => $body,
         }
     };
@@ -35,7 +41,11 @@ impl Kernels {
 
     /// Everything that this CPU can run, the fastest first, the portable one last.
     pub fn available() -> Vec<Self> {
-        vec![Self::scalar()]
+        let mut all = Vec::new();
+        #[cfg(target_arch = "x86_64")]
+        all.extend(Avx2::new().map(|isa| Self(Choice::Avx2(isa))));
+        all.push(Self::scalar());
+        all
     }
 
     /// Name for logs and reports, such as "avx2", "neon+dotprod" or "scalar".

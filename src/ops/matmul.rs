@@ -1,9 +1,14 @@
 //! Products of activations with packed weights.
+#![allow(unsafe_code)]
 
 use super::kernels::with_isa;
+use super::outputs::{Columns, Outputs};
 use super::{Activations, Compute, Matrix};
 use crate::simd::{Isa, TILE_ROWS};
 use std::ops::Range;
+
+/// Tokens that a tile of weights is multiplied with before the next tile is looked at.
+const TILE_TOKENS: usize = 8;
 
 /// `out` \[n_tokens, rows.len()\] = `x` \[n_tokens, n_cols\] times the transpose of rows `rows` of `w`.
 ///
@@ -18,25 +23,43 @@ pub fn matmul(c: &Compute, w: &Matrix, rows: Range<usize>, x: &mut Activations, 
     }
     x.prepare(c, w.format());
     let x = &*x;
-    let n_rows = rows.len();
-    for (token, out) in out.chunks_exact_mut(n_rows).enumerate() {
-        c.pool.for_each_rows_mut(out, 1, |first, out| {
-            with_isa!(c.kernels, isa => dot_rows(isa, w, rows.start + first, x, token, out));
-        });
-    }
+    let out = Outputs::new(out, rows.len());
+    let n_tiles = rows.len().div_ceil(TILE_ROWS);
+    c.pool.for_each_range(n_tiles, 1, |tiles| {
+        let columns = tiles.start * TILE_ROWS..(tiles.end * TILE_ROWS).min(rows.len());
+        // SAFETY: the pool hands out ranges that do not overlap, each once.
+        let mut out = unsafe { out.columns(columns) };
+        with_isa!(c.kernels, isa => dot_tiles(isa, w, rows.start, x, &mut out));
+    });
 }
 
-/// `out` = rows of `w` from `first` on, times one token.
-fn dot_rows<I: Isa>(isa: I, w: &Matrix, first: usize, x: &Activations, token: usize, out: &mut [f32]) {
-    for (i, out) in out.chunks_mut(TILE_ROWS).enumerate() {
-        let first = first + i * TILE_ROWS;
-        // The last tile may be short: it repeats its last row and drops the results.
-        let tile = std::array::from_fn(|r| w.row(first + r.min(out.len() - 1)));
-        let dots = match w.format().block_len() {
-            1 => isa.dot_float(w.format(), tile, x.row(token)),
-            32 => isa.dot_q8(w.format(), tile, x.q8_row(token)),
-            _ => isa.dot_q8_k(w.format(), tile, x.q8_k_row(token)),
-        };
-        out.copy_from_slice(&dots[..out.len()]);
+/// `out` = rows of `w` from `first_row` on times every token.
+fn dot_tiles<I: Isa>(isa: I, w: &Matrix, first_row: usize, x: &Activations, out: &mut Columns<'_>) {
+    let format = w.format();
+    let rows = out.rows();
+    // A tile takes one row of each quarter, so that weights are read as four long streams: rows next to
+    // each other would make the streams end before the hardware has learned to fetch ahead.
+    let quarter = rows.len().div_ceil(TILE_ROWS);
+    for i in 0..quarter {
+        let row_of = |r: usize| rows.start + i + r * quarter;
+        // Rows beyond the end are computed as the last one and dropped.
+        let tile = std::array::from_fn(|r| w.row(first_row + row_of(r).min(rows.end - 1)));
+        let mut dots = [[0.0; TILE_ROWS]; TILE_TOKENS];
+        for first in (0..x.n_tokens()).step_by(TILE_TOKENS) {
+            let tokens = first..(first + TILE_TOKENS).min(x.n_tokens());
+            let dots = &mut dots[..tokens.len()];
+            match format.block_len() {
+                1 => isa.dot_float(format, tile, x.f32_batch().tokens(tokens.clone()), dots),
+                32 => isa.dot_q8(format, tile, x.q8_batch().tokens(tokens.clone()), dots),
+                _ => isa.dot_q8_k(format, tile, x.q8_k_batch().tokens(tokens.clone()), dots),
+            }
+            for (token, dots) in tokens.zip(dots) {
+                for (r, dot) in dots.iter().enumerate() {
+                    if row_of(r) < rows.end {
+                        out.token(token, row_of(r)..row_of(r) + 1)[0] = *dot;
+                    }
+                }
+            }
+        }
     }
 }

@@ -13,6 +13,7 @@ mod kernels;
 mod matmul;
 mod matrix;
 mod norm;
+mod outputs;
 mod pool;
 mod rope;
 #[cfg(test)]

@@ -71,3 +71,37 @@ fn scalar_is_near_the_exact_product() {
         }
     }
 }
+
+fn assert_same_bits(got: &[f32], want: &[f32], what: &str) {
+    assert_eq!(got.len(), want.len());
+    for (i, (got, want)) in got.iter().zip(want).enumerate() {
+        assert!(
+            got.to_bits() == want.to_bits() || got.is_nan() && want.is_nan(),
+            "{what}: output {i} is {got:?}, not {want:?}"
+        );
+    }
+}
+
+/// Every instruction set gives the bits of the portable one, for all formats and awkward shapes.
+#[test]
+fn all_kernels_give_the_same_bits() {
+    for kernels in Kernels::available() {
+        let (oracle, c) = (compute(1, Kernels::scalar()), compute(1, kernels));
+        for format in BlockFormat::ALL {
+            let unit = format.block_len();
+            let n_cols = if unit == 1 { [1, 7, 8, 39, 512] } else { [1, 2, 3, 5, 8].map(|n| n * unit) };
+            for (n_cols, n_rows) in n_cols.into_iter().zip([9, 1, 4, 3, 14]) {
+                let w = some_matrix(format, n_rows, n_cols, 3);
+                for n_tokens in [0, 1, 2, 3, 4, 5, 7, 8, 9, 17, 33] {
+                    let x = some_activations(n_tokens * n_cols, n_tokens as u64);
+                    let what = format!("{} {w:?} {n_tokens} tokens", kernels.name());
+                    assert_same_bits(
+                        &product(&c, &w, 0..n_rows, &x),
+                        &product(&oracle, &w, 0..n_rows, &x),
+                        &what,
+                    );
+                }
+            }
+        }
+    }
+}

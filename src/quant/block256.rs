@@ -11,6 +11,8 @@ pub trait Block256 {
     const OFFSET: i32 = 0;
     /// Whether groups carry a minimum beside the scale.
     const HAS_MIN: bool = false;
+    /// Where the f16 scale stands in a block; with minima, their scale follows it.
+    const D_AT: usize;
     /// Largest code if codes are never negative, else 0 for signed codes.
     const MAX_CODE: i32;
 
@@ -25,12 +27,15 @@ pub trait Block256 {
     fn mins(_block: &[u8], _mins: &mut [i8; 16]) {}
 
     /// The scale of the group scales.
-    fn d(block: &[u8]) -> f32;
+    #[inline(always)]
+    fn d(block: &[u8]) -> f32 {
+        super::half_at(block, Self::D_AT)
+    }
 
     /// The scale of the group minima, 0 without [`HAS_MIN`](Self::HAS_MIN).
     #[inline(always)]
-    fn dmin(_block: &[u8]) -> f32 {
-        0.0
+    fn dmin(block: &[u8]) -> f32 {
+        if Self::HAS_MIN { super::half_at(block, Self::D_AT + 2) } else { 0.0 }
     }
 }
 
@@ -53,13 +58,21 @@ pub(super) fn dequantize<B: Block256>(blocks: &[u8], out: &mut [f32]) {
     }
 }
 
-/// Scale and minimum of group `g` (0..8), 6 bits each, from the 12 bytes that Q4_K and Q5_K share.
+/// The eight scales and the eight minima, one a byte, that Q4_K and Q5_K pack in 12 bytes of 6 bits each.
 #[inline(always)]
-pub(super) fn scale_min(s: &[u8], g: usize) -> (i8, i8) {
-    let (scale, min) = if g < 4 {
-        (s[g] & 63, s[g + 4] & 63)
-    } else {
-        ((s[g + 4] & 15) | (s[g - 4] >> 6) << 4, (s[g + 4] >> 4) | (s[g] >> 6) << 4)
-    };
-    (scale as i8, min as i8)
+pub(crate) fn unpack_scales_and_mins(packed: [u8; 12]) -> ([u8; 8], [u8; 8]) {
+    let word = |i: usize| u32::from_le_bytes([packed[i], packed[i + 1], packed[i + 2], packed[i + 3]]);
+    let (a, b, c) = (word(0), word(4), word(8));
+    // Groups 0..4 stand in the low 6 bits of the first and second word. Groups 4..8 have their low 4
+    // bits in the nibbles of the third and their high 2 bits on top of the other two.
+    let join = |low: u32, high: u32| u64::from(low) | u64::from(high) << 32;
+    let scales = join(a & 0x3f3f_3f3f, c & 0x0f0f_0f0f | a >> 2 & 0x3030_3030);
+    let mins = join(b & 0x3f3f_3f3f, c >> 4 & 0x0f0f_0f0f | b >> 2 & 0x3030_3030);
+    (scales.to_le_bytes(), mins.to_le_bytes())
+}
+
+/// Scales and minima of a block that begins as Q4_K does.
+#[inline(always)]
+pub(super) fn scales_and_mins(block: &[u8]) -> ([u8; 8], [u8; 8]) {
+    unpack_scales_and_mins(std::array::from_fn(|i| block[4 + i]))
 }

@@ -8,6 +8,7 @@ pub struct Iq4Xs;
 impl Block256 for Iq4Xs {
     const BYTES: usize = 136;
     const GROUP: usize = 32;
+    const D_AT: usize = 0;
     const MAX_CODE: i32 = 0;
 
     #[inline(always)]
@@ -25,10 +26,5 @@ impl Block256 for Iq4Xs {
             let low = block[4 + g / 2] >> (4 * (g % 2)) & 15;
             *scale = (low | ((high >> (2 * g) & 3) << 4) as u8) as i8 - 32;
         }
-    }
-
-    #[inline(always)]
-    fn d(block: &[u8]) -> f32 {
-        super::half_at(block, 0)
     }
 }

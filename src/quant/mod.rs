@@ -26,6 +26,8 @@ pub(crate) mod tests;
 
 pub use block32::Block32;
 pub use block256::Block256;
+#[cfg(any(target_arch = "x86_64", target_arch = "aarch64"))]
+pub(crate) use block256::unpack_scales_and_mins;
 pub use iq4_nl::{IQ4_VALUES, Iq4Nl};
 pub use iq4_xs::Iq4Xs;
 pub use q4_0::Q4_0;

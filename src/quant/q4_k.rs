@@ -1,5 +1,5 @@
 use super::Block256;
-use super::block256::scale_min;
+use super::block256::scales_and_mins;
 
 /// Q4_K: d f16, dmin f16, 12 bytes of scales and minima, 128 bytes of nibbles; y = d * scale * q - dmin * min.
 pub struct Q4K;
@@ -8,6 +8,7 @@ impl Block256 for Q4K {
     const BYTES: usize = 144;
     const GROUP: usize = 32;
     const HAS_MIN: bool = true;
+    const D_AT: usize = 0;
     const MAX_CODE: i32 = 15;
 
     #[inline(always)]
@@ -17,26 +18,12 @@ impl Block256 for Q4K {
 
     #[inline(always)]
     fn scales(block: &[u8], scales: &mut [i8; 16]) {
-        for (g, scale) in scales[..8].iter_mut().enumerate() {
-            *scale = scale_min(&block[4..16], g).0;
-        }
+        scales[..8].copy_from_slice(&scales_and_mins(block).0.map(|s| s as i8));
     }
 
     #[inline(always)]
     fn mins(block: &[u8], mins: &mut [i8; 16]) {
-        for (g, min) in mins[..8].iter_mut().enumerate() {
-            *min = scale_min(&block[4..16], g).1;
-        }
-    }
-
-    #[inline(always)]
-    fn d(block: &[u8]) -> f32 {
-        super::half_at(block, 0)
-    }
-
-    #[inline(always)]
-    fn dmin(block: &[u8]) -> f32 {
-        super::half_at(block, 2)
+        mins[..8].copy_from_slice(&scales_and_mins(block).1.map(|m| m as i8));
     }
 }
 

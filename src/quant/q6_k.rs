@@ -8,6 +8,7 @@ impl Block256 for Q6K {
     const BYTES: usize = 210;
     const GROUP: usize = 16;
     const OFFSET: i32 = 32;
+    const D_AT: usize = 208;
     const MAX_CODE: i32 = 63;
 
     #[inline(always)]
@@ -32,10 +33,5 @@ impl Block256 for Q6K {
         for (scale, &b) in scales.iter_mut().zip(&block[192..208]) {
             *scale = b as i8;
         }
-    }
-
-    #[inline(always)]
-    fn d(block: &[u8]) -> f32 {
-        super::half_at(block, 208)
     }
 }

@@ -11,35 +11,57 @@
 //!
 //! Deliberately absent: threads, shapes of whole matrices, choice of a tile. [`crate::ops`] does that.
 
+#[cfg(target_arch = "x86_64")]
+mod avx2;
+mod q8_scale;
 mod scalar;
 
+#[cfg(target_arch = "x86_64")]
+pub use avx2::Avx2;
 pub use scalar::Scalar;
 
 use crate::quant::BlockFormat;
 use half::f16;
+use std::ops::Range;
 
 /// Weight rows that a dot product kernel takes at a time.
 pub const TILE_ROWS: usize = 4;
 
-/// One token's activations as signed bytes with a scale per 32: the partner of 32-element formats.
+/// Dot products of a tile of weight rows with one token.
+pub type TileDots = [f32; TILE_ROWS];
+
+/// f32 activations \[n_tokens, n_cols\].
 #[derive(Clone, Copy)]
-pub struct Q8Row<'a> {
-    /// \[n_cols\], -127..=127.
+pub struct F32Batch<'a> {
+    /// Columns of a token.
+    pub n_cols: usize,
+    /// \[n_tokens, n_cols\]
+    pub x: &'a [f32],
+}
+
+/// Activations as signed bytes with a scale per 32: the partner of 32-element formats.
+#[derive(Clone, Copy)]
+pub struct Q8Batch<'a> {
+    /// Columns of a token.
+    pub n_cols: usize,
+    /// \[n_tokens, n_cols\], -127..=127.
     pub q: &'a [i8],
-    /// \[n_cols / 32\] scales.
+    /// \[n_tokens, n_cols / 32\] scales.
     pub d: &'a [f32],
-    /// \[n_cols / 32\] sums of `q` over each 32.
+    /// \[n_tokens, n_cols / 32\] sums of `q` over each 32.
     pub sums: &'a [i32],
 }
 
-/// One token's activations as signed bytes with a scale per 256: the partner of 256-element formats.
+/// Activations as signed bytes with a scale per 256: the partner of 256-element formats.
 #[derive(Clone, Copy)]
-pub struct Q8KRow<'a> {
-    /// \[n_cols\], -127..=127.
+pub struct Q8KBatch<'a> {
+    /// Columns of a token.
+    pub n_cols: usize,
+    /// \[n_tokens, n_cols\], -127..=127.
     pub q: &'a [i8],
-    /// \[n_cols / 256\] scales.
+    /// \[n_tokens, n_cols / 256\] scales.
     pub d: &'a [f32],
-    /// \[n_cols / 16\] sums of `q` over each 16.
+    /// \[n_tokens, n_cols / 16\] sums of `q` over each 16.
     pub sums: &'a [i16],
 }
 
@@ -68,14 +90,76 @@ pub trait Isa: Copy + Send + Sync + 'static {
     /// As [`quantize_q8`](Self::quantize_q8), but the scale is 1 / (127 / a) and stays f32.
     fn quantize_q8_k(self, x: &[f32], q: &mut [i8], d: &mut [f32], sums: &mut [i16]);
 
-    /// Dot products of four F32, F16 or BF16 rows with `x`.
-    fn dot_float(self, format: BlockFormat, rows: [&[u8]; TILE_ROWS], x: &[f32]) -> [f32; TILE_ROWS];
+    /// Dot products of four F32, F16 or BF16 rows with each token of `x`, into `out` \[n_tokens\].
+    fn dot_float(self, format: BlockFormat, rows: [&[u8]; TILE_ROWS], x: F32Batch<'_>, out: &mut [TileDots]);
 
-    /// Dot products of four rows in a 32-element format with `x`.
-    fn dot_q8(self, format: BlockFormat, rows: [&[u8]; TILE_ROWS], x: Q8Row<'_>) -> [f32; TILE_ROWS];
+    /// The same for rows in a 32-element format.
+    fn dot_q8(self, format: BlockFormat, rows: [&[u8]; TILE_ROWS], x: Q8Batch<'_>, out: &mut [TileDots]);
 
-    /// Dot products of four rows in a 256-element format with `x`.
-    fn dot_q8_k(self, format: BlockFormat, rows: [&[u8]; TILE_ROWS], x: Q8KRow<'_>) -> [f32; TILE_ROWS];
+    /// The same for rows in a 256-element format.
+    fn dot_q8_k(self, format: BlockFormat, rows: [&[u8]; TILE_ROWS], x: Q8KBatch<'_>, out: &mut [TileDots]);
+}
+
+impl<'a> F32Batch<'a> {
+    /// The tokens of a range.
+    pub fn tokens(&self, tokens: Range<usize>) -> Self {
+        Self { n_cols: self.n_cols, x: runs(self.x, tokens, self.n_cols) }
+    }
+
+    /// Checks every length that kernels rely on.
+    fn check(&self, format: BlockFormat, rows: &[&[u8]], n_tokens: usize) {
+        assert!(rows.iter().all(|row| format.row_bytes(self.n_cols) == Some(row.len())));
+        assert_eq!(self.x.len(), n_tokens * self.n_cols);
+    }
+}
+
+impl<'a> Q8Batch<'a> {
+    /// The tokens of a range.
+    pub fn tokens(&self, tokens: Range<usize>) -> Self {
+        let n_cols = self.n_cols;
+        Self {
+            n_cols,
+            q: runs(self.q, tokens.clone(), n_cols),
+            d: runs(self.d, tokens.clone(), n_cols / 32),
+            sums: runs(self.sums, tokens, n_cols / 32),
+        }
+    }
+
+    /// Checks every length that kernels rely on.
+    fn check(&self, format: BlockFormat, rows: &[&[u8]], n_tokens: usize) {
+        assert!(format.block_len() == 32 && self.n_cols.is_multiple_of(32));
+        assert!(rows.iter().all(|row| format.row_bytes(self.n_cols) == Some(row.len())));
+        assert_eq!(self.q.len(), n_tokens * self.n_cols);
+        assert_eq!(self.d.len(), n_tokens * (self.n_cols / 32));
+        assert_eq!(self.sums.len(), n_tokens * (self.n_cols / 32));
+    }
+}
+
+impl<'a> Q8KBatch<'a> {
+    /// The tokens of a range.
+    pub fn tokens(&self, tokens: Range<usize>) -> Self {
+        let n_cols = self.n_cols;
+        Self {
+            n_cols,
+            q: runs(self.q, tokens.clone(), n_cols),
+            d: runs(self.d, tokens.clone(), n_cols / 256),
+            sums: runs(self.sums, tokens, n_cols / 16),
+        }
+    }
+
+    /// Checks every length that kernels rely on.
+    fn check(&self, format: BlockFormat, rows: &[&[u8]], n_tokens: usize) {
+        assert!(format.block_len() == 256 && self.n_cols.is_multiple_of(256));
+        assert!(rows.iter().all(|row| format.row_bytes(self.n_cols) == Some(row.len())));
+        assert_eq!(self.q.len(), n_tokens * self.n_cols);
+        assert_eq!(self.d.len(), n_tokens * (self.n_cols / 256));
+        assert_eq!(self.sums.len(), n_tokens * (self.n_cols / 16));
+    }
+}
+
+/// Runs of `len` values.
+fn runs<T>(values: &[T], runs: Range<usize>, len: usize) -> &[T] {
+    &values[runs.start * len..runs.end * len]
 }
 
 /// Joins eight partial sums in the one order that all instruction sets follow.

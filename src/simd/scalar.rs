@@ -1,6 +1,7 @@
 //! Plain Rust for any CPU: the oracle of the other instruction sets, and what runs where none of them is.
 
-use super::{Isa, Q8KRow, Q8Row, TILE_ROWS, join_lanes};
+use super::q8_scale::Q8Scale;
+use super::{F32Batch, Isa, Q8Batch, Q8KBatch, TILE_ROWS, TileDots, join_lanes};
 use crate::quant::{Block32, Block256, BlockFormat, with_block32, with_block256};
 use half::{bf16, f16};
 
@@ -54,64 +55,35 @@ impl Isa for Scalar {
         }
     }
 
-    fn dot_float(self, format: BlockFormat, rows: [&[u8]; TILE_ROWS], x: &[f32]) -> [f32; TILE_ROWS] {
-        rows.map(|row| {
-            assert_eq!(format.row_bytes(x.len()), Some(row.len()));
-            let (quads, pairs) = (row.as_chunks::<4>().0, row.as_chunks::<2>().0);
-            match format {
-                BlockFormat::F32 => dot_lanes(x.len(), |i| f32::from_le_bytes(quads[i]), x),
-                BlockFormat::F16 => dot_lanes(x.len(), |i| f16::from_le_bytes(pairs[i]).to_f32(), x),
-                BlockFormat::Bf16 => dot_lanes(x.len(), |i| bf16::from_le_bytes(pairs[i]).to_f32(), x),
-                _ => panic!("{} is not a float format", format.name()),
-            }
-        })
+    fn dot_float(self, format: BlockFormat, rows: [&[u8]; TILE_ROWS], x: F32Batch<'_>, out: &mut [TileDots]) {
+        x.check(format, &rows, out.len());
+        for (t, out) in out.iter_mut().enumerate() {
+            let x = x.tokens(t..t + 1).x;
+            *out = rows.map(|row| {
+                let (quads, pairs) = (row.as_chunks::<4>().0, row.as_chunks::<2>().0);
+                match format {
+                    BlockFormat::F32 => dot_lanes(x.len(), |i| f32::from_le_bytes(quads[i]), x),
+                    BlockFormat::F16 => dot_lanes(x.len(), |i| f16::from_le_bytes(pairs[i]).to_f32(), x),
+                    BlockFormat::Bf16 => dot_lanes(x.len(), |i| bf16::from_le_bytes(pairs[i]).to_f32(), x),
+                    _ => panic!("{} is not a float format", format.name()),
+                }
+            });
+        }
     }
 
-    fn dot_q8(self, format: BlockFormat, rows: [&[u8]; TILE_ROWS], x: Q8Row<'_>) -> [f32; TILE_ROWS] {
-        with_block32!(format, B => rows.map(|row| dot_block32::<B>(row, x)))
-            .unwrap_or_else(|| panic!("{} is not a 32-element format", format.name()))
+    fn dot_q8(self, format: BlockFormat, rows: [&[u8]; TILE_ROWS], x: Q8Batch<'_>, out: &mut [TileDots]) {
+        x.check(format, &rows, out.len());
+        for (t, out) in out.iter_mut().enumerate() {
+            *out = with_block32!(format, B => rows.map(|row| dot_block32::<B>(row, x.tokens(t..t + 1))))
+                .expect("a 32-element format, as checked");
+        }
     }
 
-    fn dot_q8_k(self, format: BlockFormat, rows: [&[u8]; TILE_ROWS], x: Q8KRow<'_>) -> [f32; TILE_ROWS] {
-        with_block256!(format, B => rows.map(|row| dot_block256::<B>(row, x)))
-            .unwrap_or_else(|| panic!("{} is not a 256-element format", format.name()))
-    }
-}
-
-/// Scale of a group of activations and the factor that quantises them.
-pub(super) struct Q8Scale {
-    pub(super) d: f32,
-    pub(super) inverse: f32,
-}
-
-impl Q8Scale {
-    /// For a group of 32 with largest magnitude `max` (NaN if the group has a NaN or an infinity).
-    #[inline(always)]
-    pub(super) fn q8(max: f32) -> Self {
-        let d = max / 127.0;
-        let half = f16::from_f32(d).to_f32();
-        // A scale too large for f16 stays as it is: a finite input must not become an infinity.
-        Self::guarded(if half.is_infinite() { d } else { half }, max)
-    }
-
-    /// For a group of 256. llama.cpp keeps the sign of the largest element in scale and codes; it
-    /// cancels exactly in every product, so the magnitude does.
-    #[inline(always)]
-    pub(super) fn q8_k(max: f32) -> Self {
-        Self::guarded(1.0 / (127.0 / max), max)
-    }
-
-    /// `inverse` is 0 where 127 / max means nothing: for a group of zeros, one so small that it would
-    /// overflow (its scale is 0), and one that is not finite (its scale is NaN).
-    #[inline(always)]
-    fn guarded(d: f32, max: f32) -> Self {
-        let inverse = 127.0 / max;
-        if max.is_nan() {
-            Self { d: f32::NAN, inverse: 0.0 }
-        } else if inverse.is_finite() {
-            Self { d, inverse }
-        } else {
-            Self { d: 0.0, inverse: 0.0 }
+    fn dot_q8_k(self, format: BlockFormat, rows: [&[u8]; TILE_ROWS], x: Q8KBatch<'_>, out: &mut [TileDots]) {
+        x.check(format, &rows, out.len());
+        for (t, out) in out.iter_mut().enumerate() {
+            *out = with_block256!(format, B => rows.map(|row| dot_block256::<B>(row, x.tokens(t..t + 1))))
+                .expect("a 256-element format, as checked");
         }
     }
 }
@@ -147,9 +119,8 @@ fn dot_lanes(n: usize, a: impl Fn(usize) -> f32, b: &[f32]) -> f32 {
     (whole..n).fold(join_lanes(sums), |sum, i| sum + a(i) * b[i])
 }
 
-fn dot_block32<B: Block32>(row: &[u8], x: Q8Row<'_>) -> f32 {
+fn dot_block32<B: Block32>(row: &[u8], x: Q8Batch<'_>) -> f32 {
     let xq = x.q.as_chunks::<32>().0;
-    assert!(row.len() == xq.len() * B::BYTES && x.d.len() == xq.len() && x.sums.len() == xq.len());
     let mut codes = [0; 32];
     let mut acc = 0.0;
     for (((block, xq), &xd), &sum) in row.chunks_exact(B::BYTES).zip(xq).zip(x.d).zip(x.sums) {
@@ -163,9 +134,8 @@ fn dot_block32<B: Block32>(row: &[u8], x: Q8Row<'_>) -> f32 {
     acc
 }
 
-fn dot_block256<B: Block256>(row: &[u8], x: Q8KRow<'_>) -> f32 {
+fn dot_block256<B: Block256>(row: &[u8], x: Q8KBatch<'_>) -> f32 {
     let (xq, sums) = (x.q.as_chunks::<256>().0, x.sums.as_chunks::<16>().0);
-    assert!(row.len() == xq.len() * B::BYTES && x.d.len() == xq.len() && sums.len() == xq.len());
     let mut codes = [0; 256];
     let (mut scales, mut mins) = ([0; 16], [0; 16]);
     let mut acc = 0.0;
