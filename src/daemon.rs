@@ -1,1 +1,5 @@
-//! Wiring, signals, bounded drain.
+//! The daemon: what the rooms below are wired to.
+
+mod memory_plan;
+
+pub use memory_plan::{MemoryPlan, Place, place_of};

@@ -1,2 +1,5 @@
-//! The `pled` binary.
-fn main() {}
+//! The `pled` binary: everything is in the library.
+
+fn main() -> std::process::ExitCode {
+    pled::cli::main()
+}

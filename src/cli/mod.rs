@@ -1,1 +1,69 @@
-//! Room `cli`.
+//! The commands: words of the command line in, text on stdout, one line on stderr when it goes wrong.
+//!
+//! Deliberately absent: computing. A command opens a model or starts a daemon and prints what comes.
+
+mod exit;
+mod inspect;
+
+use std::io::{self, Write};
+use std::process::ExitCode;
+
+use clap::error::ErrorKind;
+use clap::{Parser, Subcommand};
+
+/// Serves a language model from a small computer.
+#[derive(Debug, Parser)]
+#[command(name = "pled", version, arg_required_else_help = true)]
+struct CommandLine {
+    #[command(subcommand)]
+    command: Command,
+}
+
+#[derive(Debug, Subcommand)]
+enum Command {
+    /// Show what a model file holds, what lies in memory, and which boards it fits
+    Inspect(inspect::Args),
+}
+
+/// Runs the command line of this process; returns its exit code.
+pub fn main() -> ExitCode {
+    let line = match CommandLine::try_parse() {
+        Ok(line) => line,
+        Err(error) if !error.use_stderr() => {
+            // Help or version, to stdout. A reader that has gone has seen enough.
+            let _ = error.print();
+            return ExitCode::SUCCESS;
+        }
+        Err(error) => {
+            if error.kind() == ErrorKind::DisplayHelpOnMissingArgumentOrSubcommand {
+                // No command at all: the whole help, on stderr.
+                let _ = error.print();
+            } else {
+                complain(&exit::usage_line(&error));
+            }
+            return ExitCode::from(exit::BAD_CONFIGURATION);
+        }
+    };
+    match run(line.command) {
+        Ok(()) => ExitCode::SUCCESS,
+        Err(error) if exit::is_broken_pipe(&error) => ExitCode::SUCCESS,
+        Err(error) => {
+            complain(&exit::one_line(&error));
+            ExitCode::from(exit::code_of(&error))
+        }
+    }
+}
+
+fn run(command: Command) -> anyhow::Result<()> {
+    let mut out = io::BufWriter::new(io::stdout().lock());
+    match command {
+        Command::Inspect(args) => inspect::run(&args, &mut out)?,
+    }
+    out.flush()?;
+    Ok(())
+}
+
+/// One line on stderr; that it cannot be written there is nowhere to be told.
+fn complain(line: &str) {
+    let _ = writeln!(io::stderr(), "pled: {line}");
+}

@@ -1,0 +1,290 @@
+//! The settings that the merged fragments amount to.
+
+use std::net::{IpAddr, Ipv4Addr, SocketAddr};
+use std::path::{Path, PathBuf};
+
+use log::LevelFilter;
+
+use super::error::ConfigError;
+use super::fragment::{Field, Fragment, Origin};
+use super::value::{self, Fault};
+use crate::ple;
+
+/// Where the server listens if nobody says otherwise.
+pub const DEFAULT_LISTEN: SocketAddr = SocketAddr::new(IpAddr::V4(Ipv4Addr::LOCALHOST), 50051);
+/// Context length if nobody says otherwise, tokens; a model trained for less has its own.
+pub const DEFAULT_N_CTX: usize = 4096;
+/// Bound of the row cache if nobody says otherwise, bytes.
+const DEFAULT_PLE_CACHE_BYTES: usize = 64 << 20;
+const DEFAULT_MAX_SESSIONS: usize = 4;
+const DEFAULT_QUEUE_DEPTH: usize = 8;
+
+/// Every option, checked as far as it can be without the model.
+#[derive(Debug, Clone)]
+pub struct Settings {
+    /// Path of the model file, if one was given; see [`Settings::model`].
+    pub model: Option<PathBuf>,
+    /// Addresses to listen on, at least one. All on loopback unless `allow_unauthenticated_lan`.
+    pub listen: Vec<SocketAddr>,
+    /// Compute threads.
+    pub threads: usize,
+    /// Context length in tokens, if one was given; see [`Settings::n_ctx`].
+    pub n_ctx: Option<usize>,
+    /// How rows of the per-layer embedding table are read.
+    pub ple_mode: ple::Mode,
+    /// Bound of the row cache, bytes.
+    pub ple_cache_bytes: usize,
+    /// Bound of what the process may plan to hold in memory, bytes.
+    pub memory_limit_bytes: Option<u64>,
+    /// Sequences that are computed at a time.
+    pub max_sessions: usize,
+    /// Requests that may wait for their turn.
+    pub queue_depth: usize,
+    /// Lock the weights in memory.
+    pub mlock: bool,
+    /// Log level, if one was given: each command has its own default.
+    pub log: Option<LevelFilter>,
+    /// Whether addresses beyond loopback are taken although no client has to prove who it is.
+    pub allow_unauthenticated_lan: bool,
+    given: Fragment,
+}
+
+impl Settings {
+    /// Parses what the merged fragments say; fields that nobody mentions get their defaults.
+    pub fn resolve(given: Fragment) -> Result<Settings, ConfigError> {
+        let read = Reader { given: &given };
+        let allow_unauthenticated_lan =
+            read.one(Field::AllowUnauthenticatedLan, value::parse_bool)?.unwrap_or(false);
+        read.one(Field::KvType, value::parse_kv_type)?;
+        Ok(Settings {
+            model: read.one(Field::Model, parse_path)?,
+            listen: read.listen(allow_unauthenticated_lan)?,
+            threads: read
+                .one(Field::Threads, |text| value::parse_count(text, 1..=256))?
+                .unwrap_or_else(usable_cores),
+            n_ctx: read.one(Field::NCtx, |text| value::parse_count(text, 8..=1 << 20))?,
+            ple_mode: read
+                .one(Field::PleMode, |text| value::parse_word(text, "auto, direct, mmap, resident"))?
+                .unwrap_or(ple::Mode::Auto),
+            ple_cache_bytes: read.one(Field::PleCacheBytes, parse_size)?.unwrap_or(DEFAULT_PLE_CACHE_BYTES),
+            memory_limit_bytes: read
+                .one(Field::MemoryLimitBytes, |text| value::parse_byte_count(text, 1 << 20))?,
+            max_sessions: read
+                .one(Field::MaxSessions, |text| value::parse_count(text, 1..=64))?
+                .unwrap_or(DEFAULT_MAX_SESSIONS),
+            queue_depth: read
+                .one(Field::QueueDepth, |text| value::parse_count(text, 1..=4096))?
+                .unwrap_or(DEFAULT_QUEUE_DEPTH),
+            mlock: read.one(Field::Mlock, value::parse_bool)?.unwrap_or(false),
+            log: read
+                .one(Field::Log, |text| value::parse_word(text, "off, error, warn, info, debug, trace"))?,
+            allow_unauthenticated_lan,
+            given,
+        })
+    }
+
+    /// The model's path, or an error that says how to give one.
+    pub fn model(&self) -> Result<&Path, ConfigError> {
+        self.model.as_deref().ok_or(ConfigError::Missing { field: Field::Model })
+    }
+
+    /// The context length for a model that was trained for `n_ctx_train` tokens.
+    /// Asking for more than that is an error; the default just stays below.
+    pub fn n_ctx(&self, n_ctx_train: usize) -> Result<usize, ConfigError> {
+        match self.n_ctx {
+            None => Ok(DEFAULT_N_CTX.min(n_ctx_train)),
+            Some(n_ctx) if n_ctx <= n_ctx_train => Ok(n_ctx),
+            Some(_) => Err(self.reject(
+                Field::NCtx,
+                format!("the model was trained for {n_ctx_train} tokens"),
+                format!("give at most {n_ctx_train}"),
+            )),
+        }
+    }
+
+    /// The error for a value that parsed but cannot be had, as only its user can know.
+    pub fn reject(&self, field: Field, problem: impl Into<String>, advice: impl Into<String>) -> ConfigError {
+        let given = self.given.get(field);
+        ConfigError::Value {
+            origin: given.map_or(Origin::Default, |given| given.origin.clone()),
+            field,
+            value: given.map_or_else(String::new, |given| given.values.join(", ")),
+            problem: problem.into(),
+            advice: advice.into(),
+        }
+    }
+}
+
+/// Reads fields of the merged fragments.
+struct Reader<'a> {
+    given: &'a Fragment,
+}
+
+impl Reader<'_> {
+    fn one<T>(
+        &self,
+        field: Field,
+        parse: impl Fn(&str) -> Result<T, Fault>,
+    ) -> Result<Option<T>, ConfigError> {
+        Ok(self.all(field, parse)?.map(|mut values| values.remove(0)))
+    }
+
+    fn all<T>(
+        &self,
+        field: Field,
+        parse: impl Fn(&str) -> Result<T, Fault>,
+    ) -> Result<Option<Vec<T>>, ConfigError> {
+        let Some(given) = self.given.get(field) else { return Ok(None) };
+        let parse_one = |text: &String| {
+            parse(text).map_err(|Fault { problem, advice }| ConfigError::Value {
+                origin: given.origin.clone(),
+                field,
+                value: text.clone(),
+                problem,
+                advice,
+            })
+        };
+        given.values.iter().map(parse_one).collect::<Result<Vec<T>, _>>().map(Some)
+    }
+
+    fn listen(&self, allow_unauthenticated_lan: bool) -> Result<Vec<SocketAddr>, ConfigError> {
+        let checked = |text: &str| {
+            let address = value::parse_address(text)?;
+            if address.ip().to_canonical().is_loopback() || allow_unauthenticated_lan {
+                return Ok(address);
+            }
+            Err(Fault {
+                problem: "not on loopback, and no client has to prove who it is".to_owned(),
+                advice: format!(
+                    "listen on {DEFAULT_LISTEN}, or let everybody on the network in with {} (file: {} = true)",
+                    Field::AllowUnauthenticatedLan.flag(),
+                    Field::AllowUnauthenticatedLan
+                ),
+            })
+        };
+        match self.all(Field::Listen, checked)? {
+            None => Ok(vec![DEFAULT_LISTEN]),
+            Some(addresses) if addresses.is_empty() => Err(ConfigError::Missing { field: Field::Listen }),
+            Some(addresses) => Ok(addresses),
+        }
+    }
+}
+
+fn parse_path(text: &str) -> Result<PathBuf, Fault> {
+    if text.is_empty() {
+        return Err(Fault {
+            problem: "no path".to_owned(),
+            advice: "give the path of a GGUF file".to_owned(),
+        });
+    }
+    Ok(PathBuf::from(text))
+}
+
+/// A size that must fit the address space.
+fn parse_size(text: &str) -> Result<usize, Fault> {
+    let bytes = value::parse_byte_count(text, 0)?;
+    usize::try_from(bytes).map_err(|_| Fault {
+        problem: "more than this machine can address".to_owned(),
+        advice: "give less".to_owned(),
+    })
+}
+
+fn usable_cores() -> usize {
+    std::thread::available_parallelism().map_or(1, usize::from).min(256)
+}
+
+#[cfg(test)]
+mod tests {
+    use super::super::{from_environment, from_file};
+    use super::*;
+
+    fn flags(pairs: &[(Field, &str)]) -> Fragment {
+        let mut fragment = Fragment::default();
+        for &(field, text) in pairs {
+            fragment.set(field, Origin::Flag(field), vec![text.to_owned()]);
+        }
+        fragment
+    }
+
+    fn message(pairs: &[(Field, &str)]) -> String {
+        let message = Settings::resolve(flags(pairs)).unwrap_err().to_string();
+        assert_eq!(message.lines().count(), 1, "{message}");
+        message
+    }
+
+    #[test]
+    fn defaults() {
+        let settings = Settings::resolve(Fragment::default()).unwrap();
+        assert_eq!(settings.listen, [DEFAULT_LISTEN]);
+        assert_eq!(settings.ple_mode, ple::Mode::Auto);
+        assert!(settings.threads >= 1);
+        assert!(!settings.allow_unauthenticated_lan && !settings.mlock);
+        assert_eq!(settings.n_ctx(131_072).unwrap(), DEFAULT_N_CTX);
+        assert_eq!(settings.n_ctx(128).unwrap(), 128);
+        let missing = settings.model().unwrap_err().to_string();
+        assert_eq!(
+            missing,
+            "no model given; use --model, set PLED_MODEL, or write model = ... in the configuration file"
+        );
+    }
+
+    #[test]
+    fn flags_over_environment_over_file_over_defaults() {
+        let directory = tempfile::tempdir().unwrap();
+        let path = directory.path().join("pled.toml");
+        std::fs::write(&path, "threads = 3\nn_ctx = 100\nmax_sessions = 5\n").unwrap();
+        let environment = from_environment(|name| match name {
+            "PLED_THREADS" => Some("2".into()),
+            "PLED_N_CTX" => Some("200".into()),
+            _ => None,
+        });
+        let merged =
+            flags(&[(Field::Threads, "1")]).over(environment.unwrap()).over(from_file(&path).unwrap());
+        let settings = Settings::resolve(merged).unwrap();
+        assert_eq!((settings.threads, settings.n_ctx, settings.max_sessions), (1, Some(200), 5));
+        assert_eq!(settings.queue_depth, DEFAULT_QUEUE_DEPTH);
+    }
+
+    #[test]
+    fn an_error_names_place_option_value_and_what_to_do() {
+        assert_eq!(
+            message(&[(Field::PleMode, "fast")]),
+            "--ple-mode: ple_mode = \"fast\": not a known word; give one of auto, direct, mmap, resident"
+        );
+        assert_eq!(
+            message(&[(Field::Threads, "0")]),
+            "--threads: threads = \"0\": out of range; give a number from 1 to 256"
+        );
+        assert_eq!(
+            message(&[(Field::PleCacheBytes, "64M")]),
+            "--ple-cache-bytes: ple_cache_bytes = \"64M\": M alone could mean 1000 or 1024; \
+             give bytes, or a number with a unit as in 512MiB or 1.5GB"
+        );
+        assert!(message(&[(Field::KvType, "q8_0")]).contains("f16 only"));
+        assert!(message(&[(Field::Listen, "localhost")]).contains("give IP:PORT"));
+        assert!(message(&[(Field::Log, "loud")]).contains("give one of off, error"));
+    }
+
+    #[test]
+    fn beyond_loopback_only_with_the_option() {
+        for address in ["0.0.0.0:50051", "192.168.1.5:50051", "[::]:50051", "[::ffff:10.0.0.1]:1"] {
+            let text = message(&[(Field::Listen, address)]);
+            assert!(text.contains("--allow-unauthenticated-lan"), "{text}");
+            let allowed = flags(&[(Field::Listen, address), (Field::AllowUnauthenticatedLan, "true")]);
+            assert_eq!(Settings::resolve(allowed).unwrap().listen, [address.parse().unwrap()]);
+        }
+        for address in ["127.0.0.1:0", "127.9.9.9:1", "[::1]:50051", "[::ffff:127.0.0.1]:1"] {
+            Settings::resolve(flags(&[(Field::Listen, address)])).unwrap();
+        }
+    }
+
+    #[test]
+    fn more_context_than_the_model_knows_is_refused_with_its_place() {
+        let settings = Settings::resolve(flags(&[(Field::NCtx, "4096")])).unwrap();
+        assert_eq!(settings.n_ctx(8192).unwrap(), 4096);
+        assert_eq!(
+            settings.n_ctx(128).unwrap_err().to_string(),
+            "--n-ctx: n_ctx = \"4096\": the model was trained for 128 tokens; give at most 128"
+        );
+    }
+}

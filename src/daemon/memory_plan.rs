@@ -1,0 +1,171 @@
+//! What of a model will lie in memory and what stays on storage, before anything large is read.
+
+use crate::gguf::TensorInfo;
+use crate::model::{HParams, KvType, ModelFile};
+use crate::quant::BlockFormat;
+
+/// Where a tensor lies while the model runs.
+#[derive(Debug, Clone, Copy, PartialEq, Eq, PartialOrd, Ord)]
+pub enum Place {
+    /// In memory, all of it.
+    Memory,
+    /// In the file: rows are read when they are needed.
+    Storage,
+    /// In the file and never read: the forward pass has no use for it.
+    Unread,
+}
+
+/// Bytes by place, and what a sequence adds.
+#[derive(Debug, Clone, PartialEq, Eq)]
+pub struct MemoryPlan {
+    /// Weights in memory, bytes.
+    pub resident_bytes: u64,
+    /// The per-layer embedding table, bytes; 0 for models without one.
+    pub storage_bytes: u64,
+    /// Tensors that are never read, bytes.
+    pub unread_bytes: u64,
+    /// Type of cached keys and values.
+    pub kv_type: KvType,
+    /// Keys and values that a sequence holds whatever its length: the windows, bytes.
+    pub kv_fixed_bytes: u64,
+    /// Keys and values that each token adds, bytes.
+    pub kv_token_bytes: u64,
+}
+
+impl MemoryPlan {
+    /// The plan for `file`, whose hyper-parameters are `hparams`.
+    pub fn new(file: &ModelFile, hparams: &HParams) -> MemoryPlan {
+        let placed: Vec<(Place, &TensorInfo)> =
+            file.gguf.tensors().iter().map(|tensor| (place_of(hparams, &tensor.name), tensor)).collect();
+        let bytes_in = |wanted| {
+            let there = placed.iter().filter(|(place, _)| *place == wanted);
+            there.filter_map(|(_, tensor)| tensor.n_bytes).sum()
+        };
+        let mut matrices =
+            placed.iter().filter(|(place, tensor)| *place == Place::Memory && tensor.dims().len() == 2);
+        let kv_type = match matrices.all(|(_, tensor)| tensor.format() == Some(BlockFormat::F32)) {
+            true => KvType::F32,
+            false => KvType::F16,
+        };
+        let (kv_token, kv_fixed) = hparams.kv_bytes(kv_type);
+        MemoryPlan {
+            resident_bytes: bytes_in(Place::Memory),
+            storage_bytes: bytes_in(Place::Storage),
+            unread_bytes: bytes_in(Place::Unread),
+            kv_type,
+            kv_fixed_bytes: kv_fixed as u64,
+            kv_token_bytes: kv_token as u64,
+        }
+    }
+
+    /// Keys and values of a sequence of `n_ctx` tokens, bytes.
+    pub fn kv_bytes(&self, n_ctx: usize) -> u64 {
+        self.kv_fixed_bytes + self.kv_token_bytes * n_ctx as u64
+    }
+
+    /// What the process plans to hold, bytes: weights, `n_sessions` contexts of `n_ctx` tokens, and
+    /// `row_bytes` for rows of the table. Buffers of a step and the vocabulary come on top.
+    pub fn needed_bytes(&self, n_ctx: usize, n_sessions: usize, row_bytes: u64) -> u64 {
+        self.resident_bytes + self.kv_bytes(n_ctx) * n_sessions as u64 + row_bytes
+    }
+}
+
+/// Tensors outside of the layers that are held in memory.
+const MODEL_PARTS: [&str; 6] =
+    ["token_embd", "output", "output_norm", "per_layer_model_proj", "per_layer_proj_norm", "rope_freqs"];
+/// Tensors of every layer that are held in memory.
+const LAYER_PARTS: [&str; 14] = [
+    "attn_norm",
+    "attn_q",
+    "attn_q_norm",
+    "attn_output",
+    "post_attention_norm",
+    "ffn_norm",
+    "ffn_gate",
+    "ffn_up",
+    "ffn_down",
+    "post_ffw_norm",
+    "inp_gate",
+    "proj",
+    "post_norm",
+    "layer_output_scale",
+];
+/// Tensors of the layers that own keys and values; others may have them and nobody reads them.
+const KV_PARTS: [&str; 3] = ["attn_k", "attn_v", "attn_k_norm"];
+
+/// Where the tensor `name` of such a model lies.
+pub fn place_of(hparams: &HParams, name: &str) -> Place {
+    let Some(stem) = name.strip_suffix(".weight") else { return Place::Unread };
+    if stem == "per_layer_token_embd" && hparams.n_embd_per_layer > 0 {
+        return Place::Storage;
+    }
+    if MODEL_PARTS.contains(&stem) {
+        return Place::Memory;
+    }
+    let layer_part = stem.strip_prefix("blk.").and_then(|rest| rest.split_once('.'));
+    let Some((Ok(layer), part)) = layer_part.map(|(layer, part)| (layer.parse::<usize>(), part)) else {
+        return Place::Unread;
+    };
+    let is_used = layer < hparams.n_layer()
+        && (LAYER_PARTS.contains(&part) || KV_PARTS.contains(&part) && hparams.owns_kv(layer));
+    if is_used { Place::Memory } else { Place::Unread }
+}
+
+#[cfg(test)]
+mod tests {
+    use std::path::Path;
+    use std::sync::Arc;
+
+    use super::*;
+    use crate::model::{Model, read_hparams};
+    use crate::ops::{Compute, Kernels, Pool};
+
+    /// The plan names tensors a second time, so it is held against what loading really takes.
+    #[test]
+    fn the_plan_is_what_loading_takes() {
+        for folder in ["gemma4-ple", "gemma4-keqv", "gemma3"] {
+            for name in ["model-f32.gguf", "model-q4_0.gguf"] {
+                let path =
+                    Path::new(env!("CARGO_MANIFEST_DIR")).join("tests/fixtures").join(folder).join(name);
+                let file = ModelFile::open(&path).unwrap();
+                let hparams = read_hparams(&file).unwrap();
+                let plan = MemoryPlan::new(&file, &hparams);
+
+                let compute = Compute { pool: Pool::new(1).unwrap(), kernels: Kernels::scalar() };
+                let model = Model::load(&file, Arc::new(compute)).unwrap();
+                let matrix_bytes: u64 = file
+                    .gguf
+                    .tensors()
+                    .iter()
+                    .filter(|t| place_of(&hparams, &t.name) == Place::Memory && t.dims().len() == 2)
+                    .map(|t| t.n_bytes.unwrap())
+                    .sum();
+                assert_eq!(matrix_bytes, model.weights_bytes(), "{folder}/{name}");
+                let table = model.row_table().map_or(0, |t| t.row_bytes as u64 * u64::from(t.n_rows));
+                assert_eq!(plan.storage_bytes, table, "{folder}/{name}");
+                assert_eq!(plan.kv_type, model.kv_type(), "{folder}/{name}");
+
+                let all: u64 = file.gguf.tensors().iter().map(|t| t.n_bytes.unwrap()).sum();
+                assert_eq!(plan.resident_bytes + plan.storage_bytes + plan.unread_bytes, all);
+                let has_sharing = (0..hparams.n_layer()).any(|i| !hparams.owns_kv(i));
+                assert_eq!(plan.unread_bytes > 0, has_sharing, "{folder}/{name}");
+            }
+        }
+    }
+
+    #[test]
+    fn what_nobody_names_is_not_read() {
+        let path = Path::new(env!("CARGO_MANIFEST_DIR")).join("tests/fixtures/gemma3/model-q4_0.gguf");
+        let hparams = read_hparams(&ModelFile::open(&path).unwrap()).unwrap();
+        for name in [
+            "v.patch_embd.weight",
+            "blk.99.attn_q.weight",
+            "blk.0.attn_q.bias",
+            "blk.x.attn_q.weight",
+            "per_layer_token_embd.weight",
+            "token_embd",
+        ] {
+            assert_eq!(place_of(&hparams, name), Place::Unread, "{name}");
+        }
+    }
+}
