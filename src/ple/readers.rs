@@ -83,7 +83,7 @@ pub(super) struct BatchState {
     reads_left: usize,
     /// The first failure.
     pub(super) error: Option<PleError>,
-    /// Whether the rows were put into the cache.
+    /// Whether the rows were put into the cache, or must not be.
     pub(super) cached: bool,
 }
 

@@ -160,11 +160,12 @@ impl RowStore {
         let begin = Instant::now();
         let mut state = outstanding.batch.wait();
         self.wait_ns += u64::try_from(begin.elapsed().as_nanos()).unwrap_or(u64::MAX);
+        // Either way nobody else looks into this batch again: a reader may hold it for a moment more.
+        let cached = std::mem::replace(&mut state.cached, true);
         if let Some(e) = state.error.take() {
             return Err(e);
         }
         let bytes = std::mem::take(&mut state.bytes);
-        let cached = std::mem::replace(&mut state.cached, true);
         drop(state);
         if !cached {
             keep(cache, &outstanding.batch.copies, &bytes);
@@ -384,5 +385,32 @@ fn keep(cache: &mut RowCache, copies: &[RowCopy], bytes: &[u8]) {
     let row_bytes = cache.row_bytes();
     for row in copies.iter().filter(|row| row.n_bytes == row_bytes) {
         cache.insert(row.id, &bytes[row.to..][..row.n_bytes]);
+    }
+}
+
+#[cfg(test)]
+mod tests {
+    use super::*;
+
+    #[test]
+    fn a_failed_batch_leaves_nothing_in_the_cache() {
+        let dir = tempfile::tempdir().unwrap();
+        let path = dir.path().join("table");
+        std::fs::write(&path, [7; 100_000]).unwrap();
+        let layout = TableLayout { offset: 0, row_bytes: 100, n_rows: 1000 };
+        let options = Options { mode: Mode::Direct, cache_bytes: 50_000, read_threads: 1 };
+        let mut store = RowStore::open(Arc::new(DataFile::open(&path).unwrap()), layout, options).unwrap();
+
+        std::fs::write(&path, []).unwrap();
+        let pending = store.submit(&[999]).unwrap();
+        // A reader thread may hold a batch a moment longer than the one who waits for it.
+        let Backing::Storage { uncached, .. } = &store.backing else { unreachable!() };
+        let _held = uncached[0].upgrade().unwrap();
+        store.wait(pending).unwrap_err();
+
+        std::fs::write(&path, [7; 100_000]).unwrap();
+        let pending = store.submit(&[999]).unwrap();
+        assert!(store.wait(pending).unwrap().row(0) == [7; 100]);
+        assert_eq!(store.stats().cache_hits, 0);
     }
 }
