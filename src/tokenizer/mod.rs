@@ -34,6 +34,9 @@ mod ranks;
 mod special;
 mod vocabulary;
 
+#[cfg(test)]
+mod tests;
+
 pub use decode::StreamDecoder;
 pub use encode::Specials;
 pub use error::TokenizerError;
