@@ -97,6 +97,9 @@ pub enum Failure {
     /// The caller's deadline passed.
     #[error("the deadline passed")]
     DeadlineExceeded,
+    /// The reader left events alone for longer than [`stall_limit`](super::EngineOptions::stall_limit).
+    #[error("the answer was not read for too long")]
+    ReaderStalled,
     /// The engine ends and had not begun with the request.
     #[error("the server is shutting down")]
     Draining,

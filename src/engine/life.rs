@@ -51,7 +51,7 @@ impl Ending {
     /// What it counts as.
     pub(super) fn outcome(&self) -> Outcome {
         match self {
-            Self::Gone | Self::Failed(Failure::Draining) => Outcome::Cancelled,
+            Self::Gone | Self::Failed(Failure::Draining | Failure::ReaderStalled) => Outcome::Cancelled,
             Self::Done(End { reason: FinishReason::Cancelled, .. }) => Outcome::Cancelled,
             Self::Done(_) => Outcome::Finished,
             Self::Failed(Failure::DeadlineExceeded) => Outcome::DeadlineExceeded,

@@ -87,7 +87,8 @@ impl<B: Backend> Worker<B> {
         for i in 0..self.slots.len() {
             let Some(sequence) = &self.slots[i] else { continue };
             let stalled = sequence.parked.is_some_and(|since| now - since >= self.options.stall_limit);
-            let due = sequence.life.due(now, drain).or(stalled.then_some(Ending::Gone));
+            let due =
+                sequence.life.due(now, drain).or(stalled.then_some(Ending::Failed(Failure::ReaderStalled)));
             if let Some(ending) = due {
                 self.end(i, ending);
             }
@@ -122,13 +123,7 @@ impl<B: Backend> Worker<B> {
             let next = self.scheduler.chunk(range.end, sequence.n_prompt);
             announce(&mut self.backend, sequence, next);
         }
-        let done = range.end;
         self.step(&[(i, range)]);
-        if let Some(sequence) = &self.slots[i]
-            && sequence.n_done == done
-        {
-            sequence.life.offer(Event::Prefill { done, total: sequence.n_prompt });
-        }
     }
 
     fn decode(&mut self, slots: &[usize]) {
@@ -172,9 +167,12 @@ impl<B: Backend> Worker<B> {
     fn advance(&mut self, i: usize, range: Range<usize>, chosen: Option<Result<Chosen, Failure>>) {
         let Some(sequence) = &mut self.slots[i] else { return };
         sequence.n_done = range.end;
-        let n_prompt_tokens = range.end.min(sequence.n_prompt).saturating_sub(range.start);
+        let of_prompt = range.end <= sequence.n_prompt;
+        if of_prompt {
+            sequence.life.offer(Event::Prefill { done: range.end, total: sequence.n_prompt });
+        }
         self.shared.with_stats(|s| {
-            s.prompt_tokens += n_prompt_tokens as u64;
+            s.prompt_tokens += if of_prompt { range.len() as u64 } else { 0 };
             s.completion_tokens += u64::from(matches!(chosen, Some(Ok(_))));
         });
         match chosen {

@@ -35,6 +35,8 @@ pub(super) enum Problem {
     Loading,
     Draining,
     DeadlineExceeded,
+    /// The caller did not read its answer.
+    ReaderStalled,
     Rows(RowFault),
     /// The engine's thread is gone: the process ends and is started again.
     EngineEnded,
@@ -84,6 +86,7 @@ impl From<Problem> for Status {
                 ErrorDetails::with_retry_info(Some(RESTART)),
             ),
             Problem::DeadlineExceeded => Status::deadline_exceeded("the deadline passed"),
+            Problem::ReaderStalled => Status::cancelled("the answer was not read for too long"),
             Problem::Rows(fault) => {
                 let (code, reason) = match fault.device_gone {
                     true => (Code::Unavailable, "STORAGE_GONE"),
@@ -129,6 +132,7 @@ impl From<Failure> for Problem {
     fn from(failure: Failure) -> Self {
         match failure {
             Failure::DeadlineExceeded => Self::DeadlineExceeded,
+            Failure::ReaderStalled => Self::ReaderStalled,
             Failure::Draining => Self::Draining,
             Failure::Rows(fault) => Self::Rows(fault),
             Failure::EngineEnded => Self::EngineEnded,

@@ -1,0 +1,10 @@
+//! The engine and its gRPC services, over a scripted backend and over tiny real models.
+
+mod cancellation;
+mod engine;
+mod grpc;
+mod load;
+mod real;
+mod scripted;
+mod server;
+mod status;

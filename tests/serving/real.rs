@@ -1,0 +1,151 @@
+//! The engine over the tiny real models: the same tokens as the reference, however they are computed.
+
+use std::sync::Arc;
+
+use pled::engine::{Draft, Engine, EngineHandle, EngineOptions, ModelBackend, ModelInfo, Stopping};
+use pled::model::{Model, ModelFile};
+use pled::ops::{Compute, Kernels, Pool};
+use pled::ple::{Mode, Options, RowStore, TableLayout};
+use pled::sampling::SamplingParams;
+use pled::tokenizer::Tokenizer;
+
+use super::load::sixty_four_clients;
+use super::scripted::{OPTIONS, hear_all, model_file};
+
+fn engine_of(mut file: ModelFile, mode: Mode, options: EngineOptions) -> EngineHandle {
+    let tokenizer = Arc::new(Tokenizer::from_metadata(&mut file.gguf.metadata).unwrap());
+    let compute = Arc::new(Compute { pool: Pool::new(2).unwrap(), kernels: Kernels::detect() });
+    let model = Model::load(&file, compute).unwrap();
+    let store = model.row_table().map(|t| {
+        let layout = TableLayout { offset: t.offset, row_bytes: t.row_bytes, n_rows: t.n_rows };
+        // Small enough that rows are read again, except where the size is what is decided by.
+        let cache_bytes = if mode == Mode::Auto { 1 << 20 } else { 4096 };
+        let options = Options { mode, cache_bytes, read_threads: 2 };
+        RowStore::open(Arc::clone(&file.parts[t.part]), layout, options).unwrap()
+    });
+    let info = ModelInfo::of(&file, &model);
+    let backend = ModelBackend::new(model, store, &options);
+    Engine { backend, tokenizer, model: info, options }.start().unwrap()
+}
+
+/// Prompt and greedy continuation, as computed by the reference implementation.
+struct Run {
+    prompt: Vec<u32>,
+    greedy: Vec<u32>,
+}
+
+fn expected(fixture: &str, file: &str) -> Vec<Run> {
+    let path = format!("{}/tests/fixtures/{fixture}/expected.json", env!("CARGO_MANIFEST_DIR"));
+    let all: serde_json::Value = serde_json::from_slice(&std::fs::read(path).unwrap()).unwrap();
+    let ids = |v: &serde_json::Value| serde_json::from_value::<Vec<u32>>(v.clone()).unwrap();
+    let runs = all["files"][file]["runs"].as_array().unwrap();
+    runs.iter().map(|r| Run { prompt: ids(&r["prompt"]), greedy: ids(&r["greedy"]) }).collect()
+}
+
+fn greedy(run: &Run) -> Draft {
+    Draft {
+        prompt: run.prompt.clone(),
+        sampling: SamplingParams::greedy(),
+        stopping: Stopping { max_tokens: Some(run.greedy.len()), ignore_eos: true, ..Stopping::default() },
+        ..Draft::default()
+    }
+}
+
+#[test]
+fn greedy_answers_equal_the_reference_in_every_mode_and_chunking_alone_and_together() {
+    let options = EngineOptions { n_ctx: 128, ..OPTIONS };
+    for (fixture, modes) in [
+        ("gemma4-ple", &[Mode::Direct, Mode::Mmap, Mode::Resident][..]),
+        ("gemma4-keqv", &[Mode::Auto]),
+        ("gemma3", &[Mode::Auto]),
+    ] {
+        let runs = expected(fixture, "model-f32.gguf");
+        for &mode in modes {
+            for prefill_chunk in [1, 7, 128] {
+                let options = EngineOptions { prefill_chunk, ..options };
+                let engine = engine_of(model_file(&format!("{fixture}/model-f32.gguf")), mode, options);
+                let request = |run| pled::engine::Request::new(greedy(run), engine.limits()).unwrap();
+                for run in &runs {
+                    let alone = hear_all(engine.submit(request(run)).unwrap());
+                    assert_eq!(alone.token_ids, run.greedy, "{fixture} {mode} chunks of {prefill_chunk}");
+                }
+                let together: Vec<_> = runs.iter().map(|r| engine.submit(request(r)).unwrap()).collect();
+                for (generation, run) in together.into_iter().zip(&runs) {
+                    assert_eq!(hear_all(generation).token_ids, run.greedy, "{fixture} {mode} in turns");
+                }
+            }
+        }
+    }
+}
+
+#[test]
+fn rows_are_counted_for_requests_and_for_the_whole() {
+    let engine = engine_of(model_file("gemma4-ple/model-q4_0.gguf"), Mode::Direct, OPTIONS);
+    let run = &expected("gemma4-ple", "model-q4_0.gguf")[1];
+    let request = pled::engine::Request::new(greedy(run), engine.limits()).unwrap();
+    let heard = hear_all(engine.submit(request).unwrap());
+    let t = heard.done().timings;
+    // Every token but the last one chosen is run.
+    assert_eq!(t.ple_rows, (run.prompt.len() + run.greedy.len() - 1) as u64);
+    assert!(t.ple_cache_hits < t.ple_rows && t.ple_bytes_read > 0, "{t:?}");
+    let stats = engine.stats();
+    let rows = stats.rows.unwrap();
+    assert_eq!(rows.counters.rows, t.ple_rows);
+    assert_eq!(rows.counters.cache_hits, t.ple_cache_hits);
+    assert!(rows.counters.bytes_read >= t.ple_bytes_read && rows.read_p99 >= rows.read_p50);
+    assert_eq!(engine.backend().ple_mode.as_deref(), Some("direct"));
+    // Layers 4 to 6 of 7 share the keys and values below them.
+    assert_eq!((engine.backend().prompt_token_layers, engine.backend().n_layers), (4, 7));
+}
+
+#[test]
+fn a_model_is_described() {
+    let engine = engine_of(model_file("gemma4-ple/model-q4_0.gguf"), Mode::Auto, OPTIONS);
+    let info = engine.model();
+    assert_eq!((info.id.as_str(), info.architecture.as_str()), ("tiny-gemma4-ple", "gemma4"));
+    assert_eq!(info.n_params_per_layer_embedding, 384 * 7 * 32);
+    assert!(info.n_params > info.n_params_per_layer_embedding);
+    assert_eq!(info.storage_bytes, 384 * 7 * 18);
+    assert_eq!(info.quantizations[0].format, "Q4_0");
+    assert_eq!(info.n_ctx_train, 256);
+    assert_eq!(info.default_sampling, SamplingParams::default());
+    assert_eq!(engine.backend().ple_mode.as_deref(), Some("resident"), "a table this small fits");
+}
+
+#[test]
+fn a_vanished_file_fails_what_needs_it_and_nothing_else() {
+    let dir = tempfile::tempdir().unwrap();
+    let path = dir.path().join("model.gguf");
+    let source = format!("{}/tests/fixtures/gemma4-ple/model-f32.gguf", env!("CARGO_MANIFEST_DIR"));
+    std::fs::copy(source, &path).unwrap();
+    let options = EngineOptions { n_ctx: 128, ..OPTIONS };
+    let engine = engine_of(ModelFile::open(&path).unwrap(), Mode::Direct, options);
+    let run = &expected("gemma4-ple", "model-f32.gguf")[0];
+    let ask = || {
+        let request = pled::engine::Request::new(greedy(run), engine.limits()).unwrap();
+        hear_all(engine.submit(request).unwrap())
+    };
+    assert_eq!(ask().token_ids, run.greedy);
+    // The table's end is cut off: rows behind it are gone, with an error that names the place.
+    let full = std::fs::read(&path).unwrap();
+    std::fs::OpenOptions::new().write(true).open(&path).unwrap().set_len(4096).unwrap();
+    let failed = ask();
+    let Some(pled::engine::Failure::Rows(fault)) = failed.failure else { panic!("{failed:?}") };
+    assert_eq!(fault.path, path);
+    assert!(fault.offset > 0 && !fault.device_gone, "{fault:?}");
+    std::fs::OpenOptions::new()
+        .write(true)
+        .open(&path)
+        .and_then(|mut f| std::io::Write::write_all(&mut f, &full))
+        .unwrap();
+    assert_eq!(ask().token_ids, run.greedy, "the engine went on");
+    assert_eq!(engine.stats().failed, 1);
+}
+
+#[tokio::test(flavor = "multi_thread")]
+async fn of_64_clients_of_a_real_model_the_queue_takes_what_it_can() {
+    let options = EngineOptions { n_ctx: 256, max_sessions: 4, queue_depth: 8, ..OPTIONS };
+    let file = model_file("gemma4-ple/model-q4_0.gguf");
+    let engine = engine_of(file, Mode::Direct, options);
+    sixty_four_clients(engine, 24).await;
+}
