@@ -31,7 +31,8 @@ pub trait Backend: Send + 'static {
 
     /// Runs the spans and calls `choose` with the index of each span that wants logits and the logits
     /// `[n_vocab]` of its last token, in the order of the spans. A failed call has advanced no sequence,
-    /// has not called `choose`, and may be made again without the spans that it names.
+    /// has not called `choose`, and may be made again without the spans that it names, of which there is
+    /// at least one.
     fn forward(
         &mut self,
         spans: &mut [SeqSpan<'_, Self::Seq>],

@@ -15,6 +15,7 @@ const TAIL: usize = 2;
 /// has seen stays free until it sends.
 #[derive(Debug)]
 pub(super) struct Life {
+    request_id: String,
     events: mpsc::Sender<Event>,
     /// Counts towards `max_sessions + queue_depth`.
     _place: OwnedSemaphorePermit,
@@ -70,7 +71,9 @@ impl Life {
         let (events, receiver) = mpsc::channel(room.max(1) + TAIL);
         let accepted_at = Instant::now();
         let ends_at = request.stopping().time_limit.and_then(|t| accepted_at.checked_add(t));
-        (Self { events, _place: place, accepted_at, deadline: request.deadline(), ends_at }, receiver)
+        let request_id = request.request_id().to_owned();
+        let deadline = request.deadline();
+        (Self { request_id, events, _place: place, accepted_at, deadline, ends_at }, receiver)
     }
 
     pub(super) fn accepted_at(&self) -> Instant {
@@ -120,13 +123,14 @@ impl Life {
 
     /// Gives the place back and the sender with it, for the last words.
     pub(super) fn leave(self) -> Farewell {
-        Farewell { events: self.events, age: self.accepted_at.elapsed() }
+        Farewell { request_id: self.request_id, events: self.events, age: self.accepted_at.elapsed() }
     }
 }
 
 /// What is left of a request that has given back all it held.
 #[derive(Debug)]
 pub(super) struct Farewell {
+    pub(super) request_id: String,
     events: mpsc::Sender<Event>,
     /// Time since acceptance.
     pub(super) age: Duration,

@@ -113,7 +113,8 @@ impl Backend for ModelBackend {
                 assert_eq!(waits.len(), batch.len(), "what is run was announced");
                 let mut rows = SpanRows { store, waits, starts, failures: Vec::new() };
                 let ran = model::forward(&self.model, &mut batch, &mut rows, &mut self.scratch);
-                if matches!(ran, Err(ForwardError::Rows(_))) {
+                // What failed without naming a span would otherwise be tried again for ever.
+                if matches!(ran, Err(ForwardError::Rows(_))) && !rows.failures.is_empty() {
                     return Err(rows.failures);
                 }
                 ran

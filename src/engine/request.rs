@@ -162,24 +162,20 @@ impl Violations {
         self.0.push(Violation { field: field.into(), problem: problem.into() });
     }
 
-    fn token(&mut self, field: impl FnOnce() -> String, id: u32, limits: Limits) -> bool {
-        let known = (id as usize) < limits.n_vocab;
-        if !known {
-            self.add(field(), format!("is {id}, the vocabulary has {} tokens", limits.n_vocab));
+    /// Names the first unknown token only: there may be thousands, and an answer has to stay small.
+    fn tokens(&mut self, field: &str, ids: &[u32], limits: Limits) {
+        let unknown = ids.iter().enumerate().find(|(_, id)| **id as usize >= limits.n_vocab);
+        if let Some((i, id)) = unknown {
+            let problem = format!("is {id}, the vocabulary has {} tokens", limits.n_vocab);
+            self.add(format!("{field}[{i}]"), problem);
         }
-        known
     }
 
     fn prompt(&mut self, prompt: &[u32], limits: Limits) {
         if prompt.is_empty() {
             self.add("prompt", "has no tokens, at least one is needed");
         }
-        // The first is enough: a prompt may have thousands.
-        for (i, &id) in prompt.iter().enumerate() {
-            if !self.token(|| format!("prompt[{i}]"), id, limits) {
-                return;
-            }
-        }
+        self.tokens("prompt", prompt, limits);
     }
 
     fn sampling(&mut self, sampling: &SamplingParams, limits: Limits) {
@@ -208,9 +204,7 @@ impl Violations {
         if n > MAX_STOP_TOKEN_IDS {
             self.add("stopping.stop_token_ids", format!("has {n} ids, at most {MAX_STOP_TOKEN_IDS}"));
         } else {
-            for (i, &id) in stopping.stop_token_ids.iter().enumerate() {
-                self.token(|| format!("stopping.stop_token_ids[{i}]"), id, limits);
-            }
+            self.tokens("stopping.stop_token_ids", &stopping.stop_token_ids, limits);
         }
         if stopping.time_limit.is_some_and(|t| t.is_zero()) {
             self.add("stopping.time_limit", "is 0, it must be more");

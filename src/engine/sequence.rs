@@ -176,9 +176,7 @@ impl Answer {
             return Some(FinishReason::Stop.into());
         }
         if self.stopping.stop_token_ids.contains(&id) {
-            let piece = self.tokenizer.piece(id).unwrap_or_default();
-            let matched_stop = Some(String::from_utf8_lossy(piece).into_owned());
-            return Some(End { reason: FinishReason::Stop, matched_stop });
+            return Some(End { reason: FinishReason::Stop, matched_stop: Some(self.name(id)) });
         }
         let mut piece = String::new();
         self.decoder.push(&self.tokenizer, id, &mut piece);
@@ -196,6 +194,14 @@ impl Answer {
             self.stop.finish(&mut text);
         }
         text
+    }
+
+    /// The text of a token, or what the vocabulary calls it where it has none.
+    fn name(&self, id: u32) -> String {
+        let mut bytes = Vec::new();
+        self.tokenizer.token_bytes(id, &mut bytes);
+        let bytes = if bytes.is_empty() { self.tokenizer.piece(id).unwrap_or_default() } else { &bytes };
+        String::from_utf8_lossy(bytes).into_owned()
     }
 
     fn logprobs(&self, logits: &[f32], id: u32) -> Result<Option<Logprobs>, Failure> {

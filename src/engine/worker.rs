@@ -236,6 +236,7 @@ impl<B: Backend> Worker<B> {
 
     fn leave(&self, life: Life, outcome: Outcome, last_words: Vec<Event>) {
         let farewell = life.leave();
+        log_end(&farewell.request_id, last_words.last());
         self.shared.count(outcome, farewell.age);
         self.publish_gauges();
         farewell.say(last_words);
@@ -269,5 +270,29 @@ impl<B: Backend> Worker<B> {
             None => thread::park(),
         }
         self.shared.idle.store(false, Ordering::Relaxed);
+    }
+}
+
+/// One line for each request. Never its text: what people ask at home stays out of logs.
+fn log_end(request_id: &str, last_word: Option<&Event>) {
+    match last_word {
+        Some(Event::Done(done)) => log::info!(
+            request_id,
+            finish_reason:? = done.finish_reason,
+            prompt_tokens = done.usage.prompt_tokens,
+            completion_tokens = done.usage.completion_tokens,
+            queue_ms = done.timings.queue_ms,
+            prefill_ms = done.timings.prefill_ms,
+            decode_ms = done.timings.decode_ms,
+            ple_wait_ms = done.timings.ple_wait_ms;
+            "request finished"
+        ),
+        Some(Event::Failed(
+            failure @ (Failure::DeadlineExceeded | Failure::Draining | Failure::ReaderStalled),
+        )) => {
+            log::info!(request_id; "request ended: {failure}");
+        }
+        Some(Event::Failed(failure)) => log::error!(request_id; "request failed: {failure}"),
+        _ => log::info!(request_id; "request cancelled: nobody reads the answer"),
     }
 }

@@ -7,6 +7,7 @@
 //! [`Generation`](crate::engine::Generation), and that is all that cancellation needs.
 
 mod admin;
+mod connection;
 mod deadline;
 mod generation;
 mod models;

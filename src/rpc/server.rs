@@ -6,10 +6,10 @@ use std::time::Duration;
 
 use tokio::net::TcpListener;
 use tonic::service::Routes;
-use tonic::transport::server::TcpIncoming;
 use tonic_health::ServingStatus;
 use tonic_health::server::HealthReporter;
 
+use super::connection::{Bounds, Connections};
 use super::deadline::KeepDeadlines;
 use super::pb::{
     self, admin_service_server::AdminServiceServer, generation_service_server::GenerationServiceServer,
@@ -21,6 +21,10 @@ use crate::engine::EngineHandle;
 
 /// The largest message that is read. Unit: bytes.
 pub const MAX_MESSAGE_BYTES: usize = 4 << 20;
+/// Connections at a time.
+const MAX_CONNECTIONS: usize = 256;
+/// A connection on which nothing comes at all is closed after this.
+const GREETING: Duration = Duration::from_secs(10);
 /// Calls at a time on one connection.
 const MAX_STREAMS: u32 = 256;
 /// Headers of a call. Unit: bytes.
@@ -95,8 +99,8 @@ pub async fn serve(
     services: Routes,
     shutdown: impl Future<Output = ()>,
 ) -> Result<(), tonic::transport::Error> {
-    // Tokens are small messages that somebody waits for.
-    let incoming = TcpIncoming::from(listener).with_nodelay(Some(true));
+    let bounds = Bounds { max_connections: MAX_CONNECTIONS, greeting: GREETING };
+    let incoming = Connections::new(listener, bounds);
     tonic::transport::Server::builder()
         .max_concurrent_streams(MAX_STREAMS)
         .http2_max_header_list_size(MAX_HEADER_BYTES)

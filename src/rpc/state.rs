@@ -12,13 +12,14 @@ use super::status::Problem;
 use crate::engine::EngineHandle;
 use crate::tokenizer::{Specials, Tokenizer};
 
-/// Texts that are tokenised at a time: the cores belong to the model.
-const TOKENIZERS: usize = 1;
+/// Texts that are tokenised at a time. One long text does not hold up all others; more would take the
+/// cores from the model.
+const TOKENIZERS: usize = 2;
 
 #[derive(Debug)]
 pub(super) struct State {
     ready: OnceLock<Ready>,
-    tokenizing: Semaphore,
+    tokenizing: Arc<Semaphore>,
     started: Instant,
     request_ids: RequestIds,
 }
@@ -35,7 +36,7 @@ impl State {
     pub(super) fn new() -> Self {
         Self {
             ready: OnceLock::new(),
-            tokenizing: Semaphore::new(TOKENIZERS),
+            tokenizing: Arc::new(Semaphore::new(TOKENIZERS)),
             started: Instant::now(),
             request_ids: RequestIds::new(),
         }
@@ -74,9 +75,15 @@ impl State {
         ready: &Ready,
         f: impl FnOnce(&Tokenizer) -> T + Send + 'static,
     ) -> Result<T, Problem> {
-        let _one = self.tokenizing.acquire().await.map_err(|e| Problem::Internal(e.to_string()))?;
+        let one_of_few = Arc::clone(&self.tokenizing).acquire_owned().await;
+        let one_of_few = one_of_few.map_err(|e| Problem::Internal(e.to_string()))?;
         let tokenizer = Arc::clone(ready.engine.tokenizer());
-        let done = task::spawn_blocking(move || f(&tokenizer)).await;
+        // A call that is dropped meanwhile leaves its computation behind, which still counts.
+        let compute = move || {
+            let _one_of_few = one_of_few;
+            f(&tokenizer)
+        };
+        let done = task::spawn_blocking(compute).await;
         done.map_err(|e| Problem::Internal(format!("the tokenizer failed: {e}")))
     }
 

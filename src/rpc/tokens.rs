@@ -58,6 +58,7 @@ impl TokenizerService for Service {
             let missing = validate::violation("input", "is missing: text must be set");
             return Err(Problem::Fields(vec![missing]).into());
         };
+        validate::tokenize(&text)?;
         let tokens = self.state.with_tokenizer(ready, move |t| super::state::prompt_tokens(t, &text));
         Ok(Response::new(pb::CountTokensResponse { n_tokens: translate::count(tokens.await?.len()) }))
     }

@@ -9,7 +9,7 @@ use crate::sampling::SamplingParams;
 
 /// The most tokens that a Detokenize call takes: their text may be a hundred times as long.
 pub(super) const MAX_DETOKENIZE_IDS: usize = 1 << 17;
-/// The longest text that a Tokenize call takes: its answer is several times as long. Unit: bytes.
+/// The longest text that calls of the tokenizer take: the answer may be several times as long. Unit: bytes.
 pub(super) const MAX_TOKENIZE_BYTES: usize = 1 << 20;
 
 /// A prompt as it came.
@@ -135,7 +135,7 @@ pub(super) fn detokenize(ids: &[u32], n_vocab: usize) -> Result<(), Problem> {
     }
 }
 
-/// The text of a Tokenize call.
+/// The text of a Tokenize or CountTokens call.
 pub(super) fn tokenize(text: &str) -> Result<(), Problem> {
     if text.len() <= MAX_TOKENIZE_BYTES {
         return Ok(());

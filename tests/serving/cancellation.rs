@@ -115,23 +115,17 @@ fn a_reader_that_stalls_for_too_long_is_taken_for_gone() {
 #[test]
 fn deadlines_end_requests_that_run_wait_or_are_parked() {
     let soon = |prompt: &[u32]| Draft {
-        deadline: Some(Instant::now() + Duration::from_millis(50)),
-        ..draft(prompt, 40)
+        deadline: Some(Instant::now() + Duration::from_millis(300)),
+        ..draft(prompt, 60)
     };
     let options = EngineOptions { max_sessions: 1, queue_depth: 1, ..OPTIONS };
-    // Running, read all the time.
-    let f = start(Script { step_time: Duration::from_millis(5), ..Script::default() }, options);
-    let heard = hear_all(f.submit(soon(&[BOS, 320])));
-    assert_eq!(heard.failure, Some(Failure::DeadlineExceeded));
-    assert!(!heard.token_ids.is_empty());
-    // Waiting behind one that runs for long.
-    let mut running = f.submit(draft(&[BOS, 320], 60));
-    hear_tokens(&mut running, 1);
-    let heard = hear_all(f.submit(soon(&[BOS, 330])));
-    assert_eq!(heard.failure, Some(Failure::DeadlineExceeded));
-    assert!(heard.token_ids.is_empty());
-    drop(running);
+    // Running, and another waiting behind it.
+    let f = start(Script { step_time: Duration::from_millis(20), ..Script::default() }, options);
+    let both = [f.submit(soon(&[BOS, 320])), f.submit(soon(&[BOS, 330]))].map(hear_all);
+    assert!(both.iter().all(|heard| heard.failure == Some(Failure::DeadlineExceeded)), "{both:?}");
+    assert!(both[1].token_ids.is_empty());
     f.await_nothing_left();
+    assert_eq!(f.engine.stats().deadline_exceeded, 2);
     // Parked: the engine wakes by itself.
     let f = start(Script::default(), options);
     let parked = f.submit(soon(&[BOS, 320]));
@@ -186,7 +180,7 @@ fn draining_is_bounded() {
     let waiting = f.submit(draft(&[BOS, 320], 60));
     let begin = Instant::now();
     assert_eq!(block_on(f.engine.drain(begin + Duration::from_millis(50))), Ended::Drained);
-    assert!(begin.elapsed() < Duration::from_secs(2), "{:?}", begin.elapsed());
+    assert!(begin.elapsed() < PATIENCE / 2, "{:?}", begin.elapsed());
     let heard = hear_all(running);
     assert_eq!(heard.done().finish_reason, FinishReason::Cancelled);
     assert!(heard.done().usage.completion_tokens > 1, "the answer so far was given");

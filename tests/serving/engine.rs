@@ -1,6 +1,6 @@
 //! What the engine answers: order of events, ends, turns, failures.
 
-use std::time::Duration;
+use std::time::{Duration, Instant};
 
 use pled::engine::{Draft, EngineOptions, Event, Failure, FinishReason, Request, RequestError, Stopping};
 use pled::sampling::{SamplingError, SamplingParams};
@@ -47,7 +47,7 @@ fn timings_tell_where_the_time_went() {
     let f = start(Script { step_time: Duration::from_millis(20), ..Script::default() }, OPTIONS);
     let done = hear_all(f.submit(draft(&[BOS, 320, 330, 340, 311], 4))).done.unwrap();
     let t = done.timings;
-    assert!(t.queue_ms >= 0.0 && t.queue_ms < 1000.0, "{t:?}");
+    assert!(t.queue_ms >= 0.0, "{t:?}");
     assert!(t.prefill_ms >= 40.0, "two chunks of 20 ms: {t:?}");
     assert!(t.decode_ms >= 60.0, "three more tokens of 20 ms: {t:?}");
 }
@@ -132,13 +132,22 @@ fn the_context_fills_to_its_last_place() {
 
 #[test]
 fn a_time_limit_gives_what_there_is() {
-    let f = start(Script { step_time: Duration::from_millis(5), ..Script::default() }, OPTIONS);
-    let time_limit = Some(Duration::from_millis(60));
-    let stop = vec!["lucmX".to_owned()];
-    let heard = hear_all(f.submit(with(&[BOS, 320], Stopping { time_limit, stop, ..Stopping::default() })));
+    let gate = Gate::closed();
+    let f = start(Script { gate: Some(gate.clone()), ..Script::default() }, OPTIONS);
+    let limit = Duration::from_millis(500);
+    let stopping =
+        Stopping { time_limit: Some(limit), stop: vec!["lucmX".to_owned()], ..Stopping::default() };
+    let begin = Instant::now();
+    let mut generation = f.submit(with(&[BOS, 320], stopping));
+    gate.allow(2);
+    let first = hear_tokens(&mut generation, 2);
+    std::thread::sleep(limit.saturating_sub(begin.elapsed()));
+    gate.open();
+    let heard = hear_all(generation);
     assert_eq!(heard.done().finish_reason, FinishReason::TimeLimit);
-    assert!(!heard.token_ids.is_empty() && heard.token_ids.len() < 20, "{heard:?}");
-    assert_eq!(heard.text, tokenizer().decode(&heard.token_ids), "held text is given too");
+    assert_eq!(heard.done().usage.completion_tokens, 3, "the step under way was the last");
+    assert_eq!([first, heard.token_ids].concat(), [321, 322, 323]);
+    assert_eq!(heard.text, "luc", "text that was held back is given too");
     assert_eq!(f.engine.stats().finished, 1);
 }
 

@@ -268,9 +268,9 @@ async fn deadlines_are_answered_with_their_own_code() {
     let mut peer = RawPeer::connect(&server, 65_535).await;
     // Running in a step that takes longer than the deadline, and waiting behind it; a call of each kind.
     for method in ["Generate", "GenerateStream"] {
-        let (running, mut body) = peer.call(method, Some("100m")).await;
+        let (running, mut body) = peer.call(method, Some("500m")).await;
         body.send_data(framed(&request(&[BOS, 320], 9)), true).unwrap();
-        let (waiting, mut body) = peer.call(method, Some("100m")).await;
+        let (waiting, mut body) = peer.call(method, Some("500m")).await;
         body.send_data(framed(&request(&[BOS, 320], 9)), true).unwrap();
         assert_eq!(status_of(running.await.unwrap()).await, Code::DeadlineExceeded, "{method}");
         assert_eq!(status_of(waiting.await.unwrap()).await, Code::DeadlineExceeded, "{method}");

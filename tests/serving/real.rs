@@ -142,9 +142,34 @@ fn a_vanished_file_fails_what_needs_it_and_nothing_else() {
     assert_eq!(engine.stats().failed, 1);
 }
 
+/// Two sequences decode in one step, and the row of one of them lies behind the end of the file.
+#[test]
+fn a_lost_row_ends_one_of_two_sequences_of_a_step() {
+    let dir = tempfile::tempdir().unwrap();
+    let path = dir.path().join("model.gguf");
+    let source = format!("{}/tests/fixtures/gemma4-ple/model-f32.gguf", env!("CARGO_MANIFEST_DIR"));
+    std::fs::copy(source, &path).unwrap();
+    let file = ModelFile::open(&path).unwrap();
+    let table = file.gguf.tensor("per_layer_token_embd.weight").unwrap();
+    let row_200 = table.offset + 200 * 7 * 32 * 4;
+    let engine = engine_of(file, Mode::Direct, OPTIONS);
+    std::fs::OpenOptions::new().write(true).open(&path).unwrap().set_len(row_200).unwrap();
+    let always = |id| {
+        let sampling = SamplingParams { logit_bias: vec![(id, 1000.0)], ..SamplingParams::greedy() };
+        let stopping = Stopping { max_tokens: Some(10), ..Stopping::default() };
+        let draft = Draft { prompt: vec![2, 30, 40], sampling, stopping, ..Draft::default() };
+        engine.submit(pled::engine::Request::new(draft, engine.limits()).unwrap()).unwrap()
+    };
+    let [near, far] = [always(50), always(383)].map(hear_all);
+    assert_eq!(near.token_ids, [50; 10]);
+    assert_eq!(far.token_ids, [383]);
+    let Some(pled::engine::Failure::Rows(fault)) = far.failure else { panic!("{far:?}") };
+    assert!(fault.offset > row_200, "{fault:?}");
+}
+
 #[tokio::test(flavor = "multi_thread")]
 async fn of_64_clients_of_a_real_model_the_queue_takes_what_it_can() {
-    let options = EngineOptions { n_ctx: 256, max_sessions: 4, queue_depth: 8, ..OPTIONS };
+    let options = EngineOptions { n_ctx: 4096, max_sessions: 4, queue_depth: 8, ..OPTIONS };
     let file = model_file("gemma4-ple/model-q4_0.gguf");
     let engine = engine_of(file, Mode::Direct, options);
     sixty_four_clients(engine, 24).await;
