@@ -3,6 +3,8 @@
 #[cfg(target_arch = "x86_64")]
 use crate::simd::Avx2;
 use crate::simd::{Isa, Scalar};
+#[cfg(target_arch = "aarch64")]
+use crate::simd::{Neon, NeonDot};
 use half::f16;
 
 /// The instruction set that operations use.
@@ -13,6 +15,10 @@ pub struct Kernels(pub(super) Choice);
 pub(super) enum Choice {
     #[cfg(target_arch = "x86_64")]
     Avx2(Avx2),
+    #[cfg(target_arch = "aarch64")]
+    NeonDot(NeonDot),
+    #[cfg(target_arch = "aarch64")]
+    Neon(Neon),
     Scalar(Scalar),
 }
 
@@ -22,6 +28,10 @@ macro_rules! with_isa {
         match $kernels.0 {
             #[cfg(target_arch = "x86_64")]
             $crate::ops::kernels::Choice::Avx2($isa) => $body,
+            #[cfg(target_arch = "aarch64")]
+            $crate::ops::kernels::Choice::NeonDot($isa) => $body,
+            #[cfg(target_arch = "aarch64")]
+            $crate::ops::kernels::Choice::Neon($isa) => $body,
             $crate::ops::kernels::Choice::Scalar($isa) => $body,
         }
     };
@@ -44,6 +54,10 @@ impl Kernels {
         let mut all = Vec::new();
         #[cfg(target_arch = "x86_64")]
         all.extend(Avx2::new().map(|isa| Self(Choice::Avx2(isa))));
+        #[cfg(target_arch = "aarch64")]
+        all.extend(NeonDot::new().map(|isa| Self(Choice::NeonDot(isa))));
+        #[cfg(target_arch = "aarch64")]
+        all.extend(Neon::new().map(|isa| Self(Choice::Neon(isa))));
         all.push(Self::scalar());
         all
     }

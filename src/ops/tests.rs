@@ -1,7 +1,10 @@
+use super::kernels::with_isa;
 use super::*;
 use crate::quant::BlockFormat;
 use crate::quant::tests::reference_blocks;
-use rand::{RngExt, SeedableRng};
+use crate::simd::Isa;
+use half::f16;
+use rand::{Rng, RngExt, SeedableRng};
 use rand_chacha::ChaCha8Rng;
 
 /// Activations of varied size, with some exact zeros.
@@ -102,6 +105,246 @@ fn all_kernels_give_the_same_bits() {
                     );
                 }
             }
+        }
+    }
+}
+
+/// Blocks of any bytes: scales that are infinite or not a number, codes of -128, scales of -128.
+#[test]
+fn all_kernels_agree_on_adversarial_blocks() {
+    let mut rng = ChaCha8Rng::seed_from_u64(5);
+    for format in BlockFormat::ALL {
+        let (n_rows, n_cols) = (6, 512);
+        let n_bytes = n_rows * format.row_bytes(n_cols).unwrap();
+        let mut random = vec![0; n_bytes];
+        rng.fill_bytes(&mut random);
+        // Largest magnitudes everywhere: sums that do not fit an instruction would saturate or wrap.
+        let fills = [0x00, 0x7f, 0x80, 0xff].map(|fill| vec![fill; n_bytes]);
+        for bytes in std::iter::once(random).chain(fills) {
+            let finite_scales =
+                bytes.chunks(2).flat_map(|pair| [pair[0], pair[1] & 0x3f]).collect::<Vec<u8>>();
+            for bytes in [bytes, finite_scales] {
+                let w = Matrix::new(format, n_rows, n_cols, bytes.into()).unwrap();
+                let extremes: Vec<f32> = (0..n_cols).map(|i| if i % 3 == 0 { -1.0 } else { 1.0 }).collect();
+                for x in [vec![-1.0; n_cols], extremes, some_activations(3 * n_cols, 6)] {
+                    let want = product(&compute(1, Kernels::scalar()), &w, 0..n_rows, &x);
+                    for kernels in Kernels::available() {
+                        let got = product(&compute(1, kernels), &w, 0..n_rows, &x);
+                        assert_same_bits(&got, &want, &format!("{} {w:?}", kernels.name()));
+                    }
+                }
+            }
+        }
+    }
+}
+
+/// One (row, token) has the same bits however the product is cut.
+#[test]
+fn result_does_not_depend_on_the_split() {
+    for kernels in Kernels::available() {
+        for format in BlockFormat::ALL {
+            let (n_rows, n_cols, n_tokens) = (41, 512, 9);
+            let w = some_matrix(format, n_rows, n_cols, 7);
+            let x = some_activations(n_tokens * n_cols, 8);
+            let whole = product(&compute(1, kernels), &w, 0..n_rows, &x);
+            for n_threads in [1, 2, 3, 5] {
+                let c = compute(n_threads, kernels);
+                for rows in [0..n_rows, 0..1, 3..20, 40..41, 5..5] {
+                    let mut want = Vec::new();
+                    for token in whole.chunks_exact(n_rows) {
+                        want.extend_from_slice(&token[rows.clone()]);
+                    }
+                    let what = format!("{} {} {n_threads} threads {rows:?}", kernels.name(), format.name());
+                    assert_same_bits(&product(&c, &w, rows.clone(), &x), &want, &what);
+                    for (token, want) in x.chunks_exact(n_cols).zip(want.chunks_exact(rows.len().max(1))) {
+                        assert_same_bits(&product(&c, &w, rows.clone(), token), want, &what);
+                    }
+                }
+            }
+        }
+    }
+}
+
+/// A fault in the input is a fault in every output of its token, and in no other's.
+#[test]
+fn not_a_number_surfaces() {
+    for kernels in Kernels::available() {
+        for format in BlockFormat::ALL {
+            let (n_rows, n_cols) = (5, 512);
+            let w = some_matrix(format, n_rows, n_cols, 9);
+            for fault in [f32::NAN, -f32::NAN, f32::INFINITY, f32::NEG_INFINITY] {
+                for at in [0, 31, 255, 300, 511] {
+                    let mut x = some_activations(3 * n_cols, 10);
+                    x[n_cols + at] = fault;
+                    let out = product(&compute(1, kernels), &w, 0..n_rows, &x);
+                    let what = format!("{} {} {fault} at {at}", kernels.name(), format.name());
+                    let (ok, faulty) = (&out[..n_rows], &out[n_rows..2 * n_rows]);
+                    assert!(ok.iter().chain(&out[2 * n_rows..]).all(|y| y.is_finite()), "{what}");
+                    // An infinity times a float weight may well be an infinity, which is a fault too.
+                    let is_fault =
+                        |y: &f32| if format.block_len() == 1 { !y.is_finite() } else { y.is_nan() };
+                    assert!(faulty.iter().all(is_fault), "{what}: {faulty:?}");
+                }
+            }
+        }
+    }
+}
+
+/// Activations of every size, from subnormal to the largest.
+fn activations_of_all_sizes() -> Vec<f32> {
+    let mut x = Vec::new();
+    for (i, exponent) in (-149..=127).enumerate() {
+        let size = 2.0_f64.powi(exponent) as f32;
+        x.extend(some_activations(512, i as u64).iter().map(|v| v.clamp(-1.9, 1.9) * size));
+    }
+    // Ties in rounding: codes that are whole and a half.
+    x.extend((0..512).map(|i| if i % 32 == 0 { 127.0 } else { i as f32 % 127.0 + 0.5 }));
+    x.extend([0.0; 512]);
+    x.extend([-0.0; 256]);
+    x.extend((0..256).map(|i| if i == 77 { f32::NAN } else { 1.0 }));
+    x
+}
+
+#[test]
+fn quantised_activations_are_the_same_everywhere() {
+    let x = activations_of_all_sizes();
+    let n = x.len();
+    let run = |kernels: Kernels| {
+        let (mut q, mut d, mut sums) = (vec![1; n], vec![1.0; n / 32], vec![1; n / 32]);
+        let (mut qk, mut dk, mut sums_k) = (vec![1; n], vec![1.0; n / 256], vec![1; n / 16]);
+        with_isa!(kernels, isa => {
+            isa.quantize_q8(&x, &mut q, &mut d, &mut sums);
+            isa.quantize_q8_k(&x, &mut qk, &mut dk, &mut sums_k);
+        });
+        (q, d, sums, qk, dk, sums_k)
+    };
+    let want = run(Kernels::scalar());
+    for kernels in Kernels::available() {
+        let got = run(kernels);
+        assert!(
+            got.0 == want.0 && got.2 == want.2 && got.3 == want.3 && got.5 == want.5,
+            "{}",
+            kernels.name()
+        );
+        assert_same_bits(&got.1, &want.1, kernels.name());
+        assert_same_bits(&got.4, &want.4, kernels.name());
+    }
+    let (q, d, sums, qk, dk, sums_k) = want;
+    assert!(q.iter().chain(&qk).all(|&q| q != -128));
+    for (b, (x, q)) in x.chunks_exact(32).zip(q.chunks_exact(32)).enumerate() {
+        assert_eq!(sums[b], q.iter().map(|&q| i32::from(q)).sum::<i32>());
+        if d[b].is_normal() && d[b] > 1e-4 {
+            for (x, q) in x.iter().zip(q) {
+                assert!((x - f32::from(*q) * d[b]).abs() <= d[b] * 0.6, "{x} as {q} * {}", d[b]);
+            }
+        }
+    }
+    for (sum, q) in sums_k.iter().zip(qk.chunks_exact(16)) {
+        assert_eq!(*sum, q.iter().map(|&q| i16::from(q)).sum::<i16>());
+    }
+    assert!(d[n / 32 - 1 - (255 - 77) / 32].is_nan() && dk[n / 256 - 1].is_nan());
+}
+
+/// llama.cpp quantises 256 activations with the sign of the largest: codes and scale have the other
+/// sign then, their products the same bits.
+#[test]
+fn sign_of_the_largest_cancels() {
+    let x = some_activations(20 * 256, 11);
+    let (mut q, mut d, mut sums) = (vec![0; x.len()], vec![0.0; x.len() / 256], vec![0; x.len() / 16]);
+    with_isa!(Kernels::scalar(), isa => isa.quantize_q8_k(&x, &mut q, &mut d, &mut sums));
+    for ((x, q), d) in x.chunks_exact(256).zip(q.chunks_exact(256)).zip(d) {
+        let mut largest = 0.0_f32;
+        for &x in x {
+            if x.abs() > largest.abs() {
+                largest = x;
+            }
+        }
+        let inverse = -127.0 / largest;
+        for (&x, &q) in x.iter().zip(q) {
+            let code = (inverse * x).round_ties_even().min(127.0);
+            assert_eq!((code * (1.0 / inverse)).abs().to_bits(), (f32::from(q) * d).abs().to_bits());
+            assert!(code * (1.0 / inverse) == f32::from(q) * d);
+        }
+    }
+}
+
+#[test]
+fn f16_helpers_are_the_same_everywhere() {
+    // Every half, its neighbours in f32, and the middle between it and the next: all cases of rounding.
+    let mut x = Vec::new();
+    for bits in 0..=u16::MAX {
+        let wide = f16::from_bits(bits).to_f32().to_bits();
+        let middle = wide.wrapping_add(1 << 12);
+        x.extend(
+            [wide, wide.wrapping_sub(1), wide.wrapping_add(1), middle, middle - 1, middle + 1]
+                .map(f32::from_bits),
+        );
+    }
+    x.extend([1e-8, 5.960_464_5e-8, 2.980_232_2e-8, 2.980_232_4e-8, 65519.9, 65520.0, 1e30, -1e30]);
+    let mut want = vec![f16::ZERO; x.len()];
+    Kernels::scalar().to_f16(&x, &mut want);
+    let (a, b) = (&want[5000..5600], some_activations(600, 12));
+    for kernels in Kernels::available() {
+        let mut got = vec![f16::ONE; x.len()];
+        kernels.to_f16(&x, &mut got);
+        for ((x, got), want) in x.iter().zip(&got).zip(&want) {
+            assert!(
+                got.to_bits() == want.to_bits() || got.is_nan() && want.is_nan(),
+                "{}: {x:?} as {got:?}, not {want:?}",
+                kernels.name()
+            );
+        }
+        for n in (0..40).chain([64, 256, 511, 512, 600]) {
+            let dot = |k: Kernels| k.dot_f16(&a[..n], &b[..n]);
+            assert_same_bits(&[dot(kernels)], &[dot(Kernels::scalar())], kernels.name());
+            let axpy = |k: Kernels| {
+                let mut y = b.clone();
+                k.axpy_f16(0.37, &a[..n], &mut y[..n]);
+                y
+            };
+            assert_same_bits(&axpy(kernels), &axpy(Kernels::scalar()), kernels.name());
+        }
+    }
+}
+
+#[test]
+fn matrix_checks_its_shape() {
+    let bytes = |n: usize| WeightBytes::from(vec![0; n]);
+    assert!(Matrix::new(BlockFormat::Q4_0, 2, 64, bytes(72)).is_ok());
+    let error = Matrix::new(BlockFormat::Q4_0, 2, 64, bytes(71)).unwrap_err();
+    assert_eq!(error.to_string(), "71 bytes for a matrix of 2 rows and 64 columns in Q4_0");
+    let error = Matrix::new(BlockFormat::Q6K, 2, 320, bytes(72)).unwrap_err();
+    assert_eq!(error.to_string(), "320 columns are not whole blocks of 256 elements (Q6_K)");
+    assert!(Matrix::new(BlockFormat::F32, usize::MAX, usize::MAX, bytes(4)).is_err());
+    assert!(Matrix::new(BlockFormat::F32, usize::MAX, 2, bytes(4)).is_err());
+    let buffer = std::sync::Arc::new(vec![0_u8; 10]);
+    assert!(WeightBytes::new(buffer.clone(), 4..11).is_none());
+    assert_eq!(WeightBytes::new(buffer, 4..10).unwrap().as_slice().len(), 6);
+}
+
+#[test]
+fn pool_runs_every_item_once() {
+    use std::sync::atomic::{AtomicU32, Ordering};
+    assert!(matches!(Pool::new(0), Err(PoolError::NoThreads)));
+    for n_threads in [1, 2, 3, 8] {
+        let pool = Pool::new(n_threads).unwrap();
+        assert_eq!(pool.n_threads(), n_threads);
+        for n in [0, 1, 2, 7, 64, 1000] {
+            for min_per_task in [0, 1, 5, 2000] {
+                let counts: Vec<AtomicU32> = (0..n).map(|_| AtomicU32::new(0)).collect();
+                pool.for_each_range(n, min_per_task, |range| {
+                    assert!(range.len() >= min_per_task.min(n) || range.end == n);
+                    range.for_each(|i| _ = counts[i].fetch_add(1, Ordering::Relaxed));
+                });
+                assert!(counts.iter().all(|c| c.load(Ordering::Relaxed) == 1));
+            }
+            let mut data = vec![-1.0; 3 * n];
+            pool.for_each_rows_mut(&mut data, 3, |first, rows| {
+                for (i, row) in rows.chunks_exact_mut(3).enumerate() {
+                    row.fill((first + i) as f32);
+                }
+            });
+            assert!(data.chunks_exact(3).enumerate().all(|(i, row)| row == [i as f32; 3]));
         }
     }
 }

@@ -13,11 +13,15 @@
 
 #[cfg(target_arch = "x86_64")]
 mod avx2;
+#[cfg(target_arch = "aarch64")]
+mod neon;
 mod q8_scale;
 mod scalar;
 
 #[cfg(target_arch = "x86_64")]
 pub use avx2::Avx2;
+#[cfg(target_arch = "aarch64")]
+pub use neon::{Neon, NeonDot};
 pub use scalar::Scalar;
 
 use crate::quant::BlockFormat;
