@@ -83,7 +83,7 @@ const INTRINSICS_ROOM: &str = "simd";
 
 /// The files that may hold unsafe code.
 const UNSAFE_ISLANDS: &[&str] =
-    &["ops/matmul.rs", "ops/outputs.rs", "simd/avx2/mod.rs", "storage/mapping.rs"];
+    &["ops/matmul.rs", "ops/outputs.rs", "simd/avx2/mod.rs", "simd/neon/mod.rs", "storage/mapping.rs"];
 
 // ---------------------------------------------------------------------------------------------
 // The checker.
