@@ -85,23 +85,32 @@ impl Activations {
 
     /// Computes the form that weights in `format` need, if it is not there.
     pub(super) fn prepare(&mut self, c: &Compute, format: BlockFormat) {
+        let n = self.x.len();
+        // Tokens share nothing: each thread takes some.
+        let run = self.n_tokens.div_ceil(c.pool.n_threads()).max(1) * self.n_cols;
         match format.block_len() {
             32 if !self.q8.ready => {
-                let n = self.x.len();
-                self.q8.q.resize(n, 0);
-                self.q8.d.resize(n / 32, 0.0);
-                self.q8.sums.resize(n / 32, 0);
                 let Q8 { q, d, sums, ready } = &mut self.q8;
-                with_isa!(c.kernels, isa => isa.quantize_q8(&self.x, q, d, sums));
+                q.resize(n, 0);
+                d.resize(n / 32, 0.0);
+                sums.resize(n / 32, 0);
+                let scales = d.chunks_mut(run / 32).zip(sums.chunks_mut(run / 32));
+                let runs = self.x.chunks(run).zip(q.chunks_mut(run)).zip(scales);
+                c.pool.for_each(runs, |((x, q), (d, sums))| {
+                    with_isa!(c.kernels, isa => isa.quantize_q8(x, q, d, sums));
+                });
                 *ready = true;
             }
             256 if !self.q8_k.ready => {
-                let n = self.x.len();
-                self.q8_k.q.resize(n, 0);
-                self.q8_k.d.resize(n / 256, 0.0);
-                self.q8_k.sums.resize(n / 16, 0);
                 let Q8K { q, d, sums, ready } = &mut self.q8_k;
-                with_isa!(c.kernels, isa => isa.quantize_q8_k(&self.x, q, d, sums));
+                q.resize(n, 0);
+                d.resize(n / 256, 0.0);
+                sums.resize(n / 16, 0);
+                let scales = d.chunks_mut(run / 256).zip(sums.chunks_mut(run / 16));
+                let runs = self.x.chunks(run).zip(q.chunks_mut(run)).zip(scales);
+                c.pool.for_each(runs, |((x, q), (d, sums))| {
+                    with_isa!(c.kernels, isa => isa.quantize_q8_k(x, q, d, sums));
+                });
                 *ready = true;
             }
             _ => {}

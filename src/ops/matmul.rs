@@ -4,11 +4,15 @@
 use super::kernels::with_isa;
 use super::outputs::{Columns, Outputs};
 use super::{Activations, Compute, Matrix};
-use crate::simd::{Isa, TILE_ROWS};
+use crate::simd::{Isa, PANEL_ROWS, TILE_ROWS};
 use std::ops::Range;
 
 /// Tokens that a tile of weights is multiplied with before the next tile is looked at.
 const TILE_TOKENS: usize = 8;
+/// From this number of tokens on, unpacking a panel of weights pays.
+const MIN_PANEL_TOKENS: usize = 8;
+/// Tokens that an unpacked panel is multiplied with: their outputs are kept on the stack.
+const PANEL_TOKENS: usize = 256;
 
 /// `out` \[n_tokens, rows.len()\] = `x` \[n_tokens, n_cols\] times the transpose of rows `rows` of `w`.
 ///
@@ -18,19 +22,50 @@ pub fn matmul(c: &Compute, w: &Matrix, rows: Range<usize>, x: &mut Activations, 
     assert!(rows.start <= rows.end && rows.end <= w.n_rows(), "rows {rows:?} of {w:?}");
     assert_eq!(x.n_cols(), w.n_cols(), "columns of the activations for {w:?}");
     assert_eq!(out.len(), x.n_tokens() * rows.len(), "outputs of {} tokens and rows {rows:?}", x.n_tokens());
-    if out.is_empty() {
+    if out.is_empty() || w.n_cols() == 0 {
+        out.fill(0.0);
         return;
     }
     x.prepare(c, w.format());
     let x = &*x;
     let out = Outputs::new(out, rows.len());
-    let n_tiles = rows.len().div_ceil(TILE_ROWS);
-    c.pool.for_each_range(n_tiles, 1, |tiles| {
-        let columns = tiles.start * TILE_ROWS..(tiles.end * TILE_ROWS).min(rows.len());
+    let use_panels = w.format().block_len() > 1 && x.n_tokens() >= MIN_PANEL_TOKENS;
+    let unit = if use_panels { PANEL_ROWS } else { TILE_ROWS };
+    c.pool.for_each_range(rows.len().div_ceil(unit), 1, |units| {
+        let columns = units.start * unit..(units.end * unit).min(rows.len());
         // SAFETY: the pool hands out ranges that do not overlap, each once.
         let mut out = unsafe { out.columns(columns) };
-        with_isa!(c.kernels, isa => dot_tiles(isa, w, rows.start, x, &mut out));
+        with_isa!(c.kernels, isa => {
+            if use_panels {
+                dot_panels(isa, w, rows.start, x, &mut out)
+            } else {
+                dot_tiles(isa, w, rows.start, x, &mut out)
+            }
+        });
     });
+}
+
+/// The same for many tokens and quantised weights.
+fn dot_panels<I: Isa>(isa: I, w: &Matrix, first_row: usize, x: &Activations, out: &mut Columns<'_>) {
+    let format = w.format();
+    let mut panel = I::Panel::default();
+    let mut dots = [[0.0; PANEL_ROWS]; PANEL_TOKENS];
+    for first in out.rows().step_by(PANEL_ROWS) {
+        let rows = first..(first + PANEL_ROWS).min(out.rows().end);
+        // Rows beyond the end are computed as the last one and dropped.
+        let weights = std::array::from_fn(|r| w.row(first_row + (first + r).min(rows.end - 1)));
+        for first in (0..x.n_tokens()).step_by(PANEL_TOKENS) {
+            let tokens = first..(first + PANEL_TOKENS).min(x.n_tokens());
+            let dots = &mut dots[..tokens.len()];
+            match format.block_len() {
+                32 => isa.panel_q8(&mut panel, format, weights, x.q8_batch().tokens(tokens.clone()), dots),
+                _ => isa.panel_q8_k(&mut panel, format, weights, x.q8_k_batch().tokens(tokens.clone()), dots),
+            }
+            for (token, dots) in tokens.zip(dots) {
+                out.token(token, rows.clone()).copy_from_slice(&dots[..rows.len()]);
+            }
+        }
+    }
 }
 
 /// `out` = rows of `w` from `first_row` on times every token.

@@ -74,7 +74,7 @@ impl Pool {
     }
 
     /// Calls `f` with every item, on all threads.
-    fn for_each<T>(&self, items: impl Iterator<Item = T> + Send, f: impl Fn(T) + Sync) {
+    pub(super) fn for_each<T>(&self, items: impl Iterator<Item = T> + Send, f: impl Fn(T) + Sync) {
         let Some(helpers) = &self.helpers else {
             return items.for_each(f);
         };

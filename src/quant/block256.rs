@@ -1,20 +1,18 @@
 //! The shape of formats with 256 elements a block: groups with small integer scales under one f16 scale.
 
+use super::Codes;
+
 /// A format of 256 elements a block. The value of element i, in group g = i / GROUP, is
 /// `d * scale[g] * (code[i] - OFFSET)`, less `dmin * min[g]` if [`HAS_MIN`](Self::HAS_MIN).
-pub trait Block256 {
+pub trait Block256: Codes {
     /// Bytes of a block.
     const BYTES: usize;
     /// Elements that share a scale: 16 or 32.
     const GROUP: usize;
-    /// What is taken off every code. Zero where codes are signed already.
-    const OFFSET: i32 = 0;
     /// Whether groups carry a minimum beside the scale.
     const HAS_MIN: bool = false;
     /// Where the f16 scale stands in a block; with minima, their scale follows it.
     const D_AT: usize;
-    /// Largest code if codes are never negative, else 0 for signed codes.
-    const MAX_CODE: i32;
 
     /// Unpacks the codes of `block` ([`BYTES`](Self::BYTES) long).
     fn codes(block: &[u8], codes: &mut [i8; 256]);

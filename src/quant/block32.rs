@@ -1,16 +1,14 @@
 //! The shape of formats with 32 elements a block: one scale, perhaps one offset.
 
+use super::Codes;
+
 /// A format of 32 elements a block. The value of element i is `d * (code[i] - OFFSET)`, plus `m` if
 /// [`HAS_MIN`](Self::HAS_MIN).
-pub trait Block32 {
+pub trait Block32: Codes {
     /// Bytes of a block.
     const BYTES: usize;
-    /// What is taken off every code. Zero where codes are signed already.
-    const OFFSET: i32 = 0;
     /// Whether blocks carry an offset `m` beside the scale.
     const HAS_MIN: bool = false;
-    /// Largest code if codes are never negative, else 0 for signed codes.
-    const MAX_CODE: i32;
 
     /// Unpacks the codes of `block` ([`BYTES`](Self::BYTES) long).
     fn codes(block: &[u8], codes: &mut [i8; 32]);

@@ -1,15 +1,18 @@
-use super::Block256;
 use super::iq4_nl::look_up;
+use super::{Block256, Codes};
 
 /// IQ4_XS: d f16, high scale bits u16, 4 bytes of low scale bits, 128 bytes of nibbles; 8 groups of
 /// 32, each laid out as in IQ4_NL; y = d * (scale - 32) * IQ4_VALUES\[nibble\].
 pub struct Iq4Xs;
 
+impl Codes for Iq4Xs {
+    const MAX_CODE: Option<i32> = None;
+}
+
 impl Block256 for Iq4Xs {
     const BYTES: usize = 136;
     const GROUP: usize = 32;
     const D_AT: usize = 0;
-    const MAX_CODE: i32 = 0;
 
     #[inline(always)]
     fn codes(block: &[u8], codes: &mut [i8; 256]) {

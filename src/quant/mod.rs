@@ -255,6 +255,14 @@ impl BlockFormat {
     }
 }
 
+/// The small integers that a quantised format stores.
+pub trait Codes {
+    /// Largest code, `None` if codes are signed.
+    const MAX_CODE: Option<i32>;
+    /// What is taken off every code to get the integer that the scale multiplies.
+    const OFFSET: i32 = 0;
+}
+
 /// The f16 at byte `at` of a block, widened exactly.
 #[inline(always)]
 fn half_at(block: &[u8], at: usize) -> f32 {

@@ -1,15 +1,18 @@
-use super::Block256;
 use super::block256::scales_and_mins;
+use super::{Block256, Codes};
 
 /// Q4_K: d f16, dmin f16, 12 bytes of scales and minima, 128 bytes of nibbles; y = d * scale * q - dmin * min.
 pub struct Q4K;
+
+impl Codes for Q4K {
+    const MAX_CODE: Option<i32> = Some(15);
+}
 
 impl Block256 for Q4K {
     const BYTES: usize = 144;
     const GROUP: usize = 32;
     const HAS_MIN: bool = true;
     const D_AT: usize = 0;
-    const MAX_CODE: i32 = 15;
 
     #[inline(always)]
     fn codes(block: &[u8], codes: &mut [i8; 256]) {

@@ -1,12 +1,15 @@
-use super::Block32;
+use super::{Block32, Codes};
 
 /// Q5_0: d f16, 32 fifth bits (bit n belongs to element n), 16 bytes of nibbles; y = d * (q - 16).
 pub struct Q5_0;
 
+impl Codes for Q5_0 {
+    const MAX_CODE: Option<i32> = Some(31);
+    const OFFSET: i32 = 16;
+}
+
 impl Block32 for Q5_0 {
     const BYTES: usize = 22;
-    const OFFSET: i32 = 16;
-    const MAX_CODE: i32 = 31;
 
     #[inline(always)]
     fn codes(block: &[u8], codes: &mut [i8; 32]) {

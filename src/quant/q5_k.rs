@@ -1,15 +1,18 @@
 use super::block256::scales_and_mins;
-use super::{Block256, q4_k};
+use super::{Block256, Codes, q4_k};
 
 /// Q5_K: as Q4_K, with 32 bytes of fifth bits before the nibbles: bit g of byte i belongs to element i of group g.
 pub struct Q5K;
+
+impl Codes for Q5K {
+    const MAX_CODE: Option<i32> = Some(31);
+}
 
 impl Block256 for Q5K {
     const BYTES: usize = 176;
     const GROUP: usize = 32;
     const HAS_MIN: bool = true;
     const D_AT: usize = 0;
-    const MAX_CODE: i32 = 31;
 
     #[inline(always)]
     fn codes(block: &[u8], codes: &mut [i8; 256]) {

@@ -1,15 +1,18 @@
-use super::Block256;
+use super::{Block256, Codes};
 
 /// Q6_K: 128 bytes of low nibbles, 64 bytes of high bit pairs, 16 signed scales, d f16;
 /// y = d * scale * (q - 32).
 pub struct Q6K;
 
+impl Codes for Q6K {
+    const MAX_CODE: Option<i32> = Some(63);
+    const OFFSET: i32 = 32;
+}
+
 impl Block256 for Q6K {
     const BYTES: usize = 210;
     const GROUP: usize = 16;
-    const OFFSET: i32 = 32;
     const D_AT: usize = 208;
-    const MAX_CODE: i32 = 63;
 
     #[inline(always)]
     fn codes(block: &[u8], codes: &mut [i8; 256]) {

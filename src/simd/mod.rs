@@ -4,10 +4,10 @@
 //! only door. All tokens implement [`Isa`]. Intrinsics and inline assembly live here and nowhere else.
 //!
 //! **Every token gives the same bits.** Products of quantised weights are summed as exact integers
-//! within a block; blocks are then added one after the other in f32, multiplication and addition
-//! rounded separately. F32, F16 and BF16 weights and the f16 helpers use eight partial sums, element i
-//! in sum i mod 8, joined in one fixed tree. No fused multiply-add anywhere: that is what makes the
-//! portable code an exact oracle, and a model answer the same on every machine.
+//! within a block; blocks are then added one after the other in f32 by fused multiply-add. F32, F16 and
+//! BF16 weights and the f16 helpers use eight partial sums, element i in sum i mod 8, added to by fused
+//! multiply-add and joined in one fixed tree. That makes the portable code an exact oracle, and a model
+//! answer the same on every machine.
 //!
 //! Deliberately absent: threads, shapes of whole matrices, choice of a tile. [`crate::ops`] does that.
 
@@ -15,6 +15,8 @@
 mod avx2;
 #[cfg(target_arch = "aarch64")]
 mod neon;
+#[cfg(any(target_arch = "x86_64", target_arch = "aarch64"))]
+mod panel;
 mod q8_scale;
 mod scalar;
 
@@ -33,6 +35,12 @@ pub const TILE_ROWS: usize = 4;
 
 /// Dot products of a tile of weight rows with one token.
 pub type TileDots = [f32; TILE_ROWS];
+
+/// Weight rows that a panel kernel takes at a time.
+pub const PANEL_ROWS: usize = 16;
+
+/// Dot products of a panel of weight rows with one token.
+pub type PanelDots = [f32; PANEL_ROWS];
 
 /// f32 activations \[n_tokens, n_cols\].
 #[derive(Clone, Copy)]
@@ -73,6 +81,8 @@ pub struct Q8KBatch<'a> {
 pub trait Isa: Copy + Send + Sync + 'static {
     /// What to call it in logs: "avx2", "neon+dotprod".
     const NAME: &'static str;
+    /// Working memory of the panel kernels.
+    type Panel: Default;
 
     /// Sum of `a[i] * b[i]`.
     fn dot_f16(self, a: &[f16], b: &[f32]) -> f32;
@@ -102,6 +112,26 @@ pub trait Isa: Copy + Send + Sync + 'static {
 
     /// The same for rows in a 256-element format.
     fn dot_q8_k(self, format: BlockFormat, rows: [&[u8]; TILE_ROWS], x: Q8KBatch<'_>, out: &mut [TileDots]);
+
+    /// [`dot_q8`](Self::dot_q8) of a panel of rows, better suited to many tokens.
+    fn panel_q8(
+        self,
+        panel: &mut Self::Panel,
+        format: BlockFormat,
+        rows: [&[u8]; PANEL_ROWS],
+        x: Q8Batch<'_>,
+        out: &mut [PanelDots],
+    );
+
+    /// [`dot_q8_k`](Self::dot_q8_k) of a panel of rows, better suited to many tokens.
+    fn panel_q8_k(
+        self,
+        panel: &mut Self::Panel,
+        format: BlockFormat,
+        rows: [&[u8]; PANEL_ROWS],
+        x: Q8KBatch<'_>,
+        out: &mut [PanelDots],
+    );
 }
 
 impl<'a> F32Batch<'a> {

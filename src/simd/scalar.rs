@@ -1,7 +1,7 @@
 //! Plain Rust for any CPU: the oracle of the other instruction sets, and what runs where none of them is.
 
 use super::q8_scale::Q8Scale;
-use super::{F32Batch, Isa, Q8Batch, Q8KBatch, TILE_ROWS, TileDots, join_lanes};
+use super::{F32Batch, Isa, PANEL_ROWS, PanelDots, Q8Batch, Q8KBatch, TILE_ROWS, TileDots, join_lanes};
 use crate::quant::{Block32, Block256, BlockFormat, with_block32, with_block256};
 use half::{bf16, f16};
 
@@ -11,6 +11,7 @@ pub struct Scalar;
 
 impl Isa for Scalar {
     const NAME: &'static str = "scalar";
+    type Panel = ();
 
     fn dot_f16(self, a: &[f16], b: &[f32]) -> f32 {
         assert_eq!(a.len(), b.len());
@@ -20,7 +21,7 @@ impl Isa for Scalar {
     fn axpy_f16(self, a: f32, x: &[f16], y: &mut [f32]) {
         assert_eq!(x.len(), y.len());
         for (y, x) in y.iter_mut().zip(x) {
-            *y += a * x.to_f32();
+            *y = a.mul_add(x.to_f32(), *y);
         }
     }
 
@@ -86,6 +87,36 @@ impl Isa for Scalar {
                 .expect("a 256-element format, as checked");
         }
     }
+
+    fn panel_q8(
+        self,
+        (): &mut (),
+        format: BlockFormat,
+        rows: [&[u8]; PANEL_ROWS],
+        x: Q8Batch<'_>,
+        out: &mut [PanelDots],
+    ) {
+        x.check(format, &rows, out.len());
+        for (t, out) in out.iter_mut().enumerate() {
+            *out = with_block32!(format, B => rows.map(|row| dot_block32::<B>(row, x.tokens(t..t + 1))))
+                .expect("a 32-element format, as checked");
+        }
+    }
+
+    fn panel_q8_k(
+        self,
+        (): &mut (),
+        format: BlockFormat,
+        rows: [&[u8]; PANEL_ROWS],
+        x: Q8KBatch<'_>,
+        out: &mut [PanelDots],
+    ) {
+        x.check(format, &rows, out.len());
+        for (t, out) in out.iter_mut().enumerate() {
+            *out = with_block256!(format, B => rows.map(|row| dot_block256::<B>(row, x.tokens(t..t + 1))))
+                .expect("a 256-element format, as checked");
+        }
+    }
 }
 
 /// max |x|, NaN if any element is NaN or infinite.
@@ -113,10 +144,10 @@ fn dot_lanes(n: usize, a: impl Fn(usize) -> f32, b: &[f32]) -> f32 {
     let mut sums = [0.0; 8];
     for i in (0..whole).step_by(8) {
         for (j, sum) in sums.iter_mut().enumerate() {
-            *sum += a(i + j) * b[i + j];
+            *sum = a(i + j).mul_add(b[i + j], *sum);
         }
     }
-    (whole..n).fold(join_lanes(sums), |sum, i| sum + a(i) * b[i])
+    (whole..n).fold(join_lanes(sums), |sum, i| a(i).mul_add(b[i], sum))
 }
 
 fn dot_block32<B: Block32>(row: &[u8], x: Q8Batch<'_>) -> f32 {
@@ -126,9 +157,9 @@ fn dot_block32<B: Block32>(row: &[u8], x: Q8Batch<'_>) -> f32 {
     for (((block, xq), &xd), &sum) in row.chunks_exact(B::BYTES).zip(xq).zip(x.d).zip(x.sums) {
         B::codes(block, &mut codes);
         let dot = dot_i8(&codes, xq) - B::OFFSET * sum;
-        acc += dot as f32 * (B::d(block) * xd);
+        acc = (dot as f32).mul_add(B::d(block) * xd, acc);
         if B::HAS_MIN {
-            acc += sum as f32 * (B::m(block) * xd);
+            acc = (sum as f32).mul_add(B::m(block) * xd, acc);
         }
     }
     acc
@@ -151,9 +182,9 @@ fn dot_block256<B: Block256>(row: &[u8], x: Q8KBatch<'_>) -> f32 {
             dot += i32::from(scales[g]) * (dot_i8(codes, xq) - B::OFFSET * sum);
             min_dot += i32::from(mins[g]) * sum;
         }
-        acc += dot as f32 * (B::d(block) * xd);
+        acc = (dot as f32).mul_add(B::d(block) * xd, acc);
         if B::HAS_MIN {
-            acc -= min_dot as f32 * (B::dmin(block) * xd);
+            acc = (-min_dot as f32).mul_add(B::dmin(block) * xd, acc);
         }
     }
     acc

@@ -2,7 +2,7 @@
 
 use super::super::{Q8KBatch, TILE_ROWS, TileDots};
 use super::{halves, iq4_values, nibbles, pair_products, sum_lanes};
-use crate::quant::{Block256, Iq4Xs, Q4K, Q5K, Q6K, unpack_scales_and_mins};
+use crate::quant::{Block256, Codes, Iq4Xs, Q4K, Q5K, Q6K, unpack_scales_and_mins};
 use std::arch::x86_64::*;
 
 /// A format whose codes and scales AVX2 can unpack.
@@ -20,7 +20,7 @@ pub(super) trait Unpack256: Block256 {
     /// The CPU has AVX2 and `BYTES` bytes can be read from `block`.
     unsafe fn load_scales(block: *const u8) -> __m256i;
 
-    /// What the sum of each 16 activations counts, as i16: the minimum, or [`OFFSET`](Block256::OFFSET)
+    /// What the sum of each 16 activations counts, as i16: the minimum, or [`OFFSET`](crate::quant::Codes::OFFSET)
     /// times the scale.
     ///
     /// # Safety
@@ -31,8 +31,8 @@ pub(super) trait Unpack256: Block256 {
 /// Dot products of four rows with every token of `x`.
 ///
 /// # Safety
-/// The CPU has AVX2 and F16C; `x.check` held for `F`, `rows` and `out.len()`.
-#[target_feature(enable = "avx2,f16c")]
+/// The CPU has AVX2, FMA and F16C; `x.check` held for `F`, `rows` and `out.len()`.
+#[target_feature(enable = "avx2,fma,f16c")]
 pub(super) unsafe fn dot<F: Unpack256>(rows: [&[u8]; TILE_ROWS], x: Q8KBatch<'_>, out: &mut [TileDots]) {
     let mut t = 0;
     while t < out.len() {
@@ -52,7 +52,7 @@ pub(super) unsafe fn dot<F: Unpack256>(rows: [&[u8]; TILE_ROWS], x: Q8KBatch<'_>
 /// # Safety
 /// As for [`dot`], and `first + T <= out.len()`.
 #[inline]
-#[target_feature(enable = "avx2,f16c")]
+#[target_feature(enable = "avx2,fma,f16c")]
 unsafe fn tile<F: Unpack256, const T: usize>(
     rows: [&[u8]; TILE_ROWS],
     x: Q8KBatch<'_>,
@@ -98,11 +98,11 @@ unsafe fn tile<F: Unpack256, const T: usize>(
                     }
                 }
                 let dots = _mm_cvtepi32_ps(sum_lanes(dots[t]));
-                acc[t] = _mm_add_ps(acc[t], _mm_mul_ps(dots, _mm_mul_ps(d, xd)));
+                acc[t] = _mm_fmadd_ps(dots, _mm_mul_ps(d, xd), acc[t]);
                 if F::HAS_MIN {
                     let dmin = halves(blocks, F::D_AT + 2);
                     let min_dots = _mm_cvtepi32_ps(sum_lanes(min_dots[t]));
-                    acc[t] = _mm_sub_ps(acc[t], _mm_mul_ps(min_dots, _mm_mul_ps(dmin, xd)));
+                    acc[t] = _mm_fnmadd_ps(min_dots, _mm_mul_ps(dmin, xd), acc[t]);
                 }
             }
         }
@@ -134,7 +134,7 @@ unsafe fn row_dots<F: Unpack256, const T: usize>(block: *const u8, x: [*const __
             for t in 0..T {
                 // SAFETY: the caller's promises.
                 let xq = unsafe { _mm256_loadu_si256(x[t].add($RUN)) };
-                let pairs = if F::MAX_CODE == 0 {
+                let pairs = if F::MAX_CODE.is_none() {
                     pair_products::<true>(codes, xq)
                 } else {
                     pair_products::<false>(codes, xq)

@@ -17,8 +17,8 @@ pub(super) trait Unpack32: Block32 {
 /// Dot products of four rows with every token of `x`.
 ///
 /// # Safety
-/// The CPU has AVX2 and F16C; `x.check` held for `F`, `rows` and `out.len()`.
-#[target_feature(enable = "avx2,f16c")]
+/// The CPU has AVX2, FMA and F16C; `x.check` held for `F`, `rows` and `out.len()`.
+#[target_feature(enable = "avx2,fma,f16c")]
 pub(super) unsafe fn dot<F: Unpack32>(rows: [&[u8]; TILE_ROWS], x: Q8Batch<'_>, out: &mut [TileDots]) {
     let mut t = 0;
     while t < out.len() {
@@ -38,7 +38,7 @@ pub(super) unsafe fn dot<F: Unpack32>(rows: [&[u8]; TILE_ROWS], x: Q8Batch<'_>, 
 /// # Safety
 /// As for [`dot`], and `first + T <= out.len()`.
 #[inline]
-#[target_feature(enable = "avx2,f16c")]
+#[target_feature(enable = "avx2,fma,f16c")]
 unsafe fn tile<F: Unpack32, const T: usize>(
     rows: [&[u8]; TILE_ROWS],
     x: Q8Batch<'_>,
@@ -65,7 +65,7 @@ unsafe fn tile<F: Unpack32, const T: usize>(
                 let sum = _mm_set1_epi32(*x.sums.as_ptr().add(at));
                 let mut dots = [_mm256_setzero_si256(); TILE_ROWS];
                 for r in 0..TILE_ROWS {
-                    let pairs = if F::MAX_CODE == 0 {
+                    let pairs = if F::MAX_CODE.is_none() {
                         pair_products::<true>(codes[r], xq)
                     } else {
                         pair_products::<false>(codes[r], xq)
@@ -76,10 +76,10 @@ unsafe fn tile<F: Unpack32, const T: usize>(
                 if F::OFFSET != 0 {
                     dots = _mm_sub_epi32(dots, _mm_mullo_epi32(sum, _mm_set1_epi32(F::OFFSET)));
                 }
-                acc[t] = _mm_add_ps(acc[t], _mm_mul_ps(_mm_cvtepi32_ps(dots), _mm_mul_ps(d, xd)));
+                acc[t] = _mm_fmadd_ps(_mm_cvtepi32_ps(dots), _mm_mul_ps(d, xd), acc[t]);
                 if F::HAS_MIN {
                     let m = halves(blocks, 2);
-                    acc[t] = _mm_add_ps(acc[t], _mm_mul_ps(_mm_cvtepi32_ps(sum), _mm_mul_ps(m, xd)));
+                    acc[t] = _mm_fmadd_ps(_mm_cvtepi32_ps(sum), _mm_mul_ps(m, xd), acc[t]);
                 }
             }
         }

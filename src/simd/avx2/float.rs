@@ -11,7 +11,7 @@ pub(super) trait Float {
     const BYTES: usize;
 
     /// # Safety
-    /// The CPU has AVX2 and F16C; eight elements can be read.
+    /// The CPU has AVX2, FMA and F16C; eight elements can be read.
     unsafe fn load8(p: *const u8) -> __m256;
 
     /// # Safety
@@ -27,7 +27,7 @@ impl Float for F32 {
     const BYTES: usize = 4;
 
     #[inline]
-    #[target_feature(enable = "avx2,f16c")]
+    #[target_feature(enable = "avx2,fma,f16c")]
     unsafe fn load8(p: *const u8) -> __m256 {
         // SAFETY: the caller's promise; the load may be unaligned.
         unsafe { _mm256_loadu_ps(p.cast()) }
@@ -44,7 +44,7 @@ impl Float for F16 {
     const BYTES: usize = 2;
 
     #[inline]
-    #[target_feature(enable = "avx2,f16c")]
+    #[target_feature(enable = "avx2,fma,f16c")]
     unsafe fn load8(p: *const u8) -> __m256 {
         // SAFETY: the caller's promise; the load may be unaligned.
         _mm256_cvtph_ps(unsafe { _mm_loadu_si128(p.cast()) })
@@ -61,7 +61,7 @@ impl Float for Bf16 {
     const BYTES: usize = 2;
 
     #[inline]
-    #[target_feature(enable = "avx2,f16c")]
+    #[target_feature(enable = "avx2,fma,f16c")]
     unsafe fn load8(p: *const u8) -> __m256 {
         // SAFETY: the caller's promise; the load may be unaligned.
         let upper = _mm256_cvtepu16_epi32(unsafe { _mm_loadu_si128(p.cast()) });
@@ -78,8 +78,8 @@ impl Float for Bf16 {
 /// Dot products of four rows with every token of `x`.
 ///
 /// # Safety
-/// The CPU has AVX2 and F16C; `x.check` held for `F`, `rows` and `out.len()`.
-#[target_feature(enable = "avx2,f16c")]
+/// The CPU has AVX2, FMA and F16C; `x.check` held for `F`, `rows` and `out.len()`.
+#[target_feature(enable = "avx2,fma,f16c")]
 pub(super) unsafe fn dot<F: Float>(rows: [&[u8]; TILE_ROWS], x: F32Batch<'_>, out: &mut [TileDots]) {
     let rows = rows.map(<[u8]>::as_ptr);
     let mut t = 0;
@@ -101,9 +101,9 @@ pub(super) unsafe fn dot<F: Float>(rows: [&[u8]; TILE_ROWS], x: F32Batch<'_>, ou
 /// Dot products of `R` rows with `T` tokens.
 ///
 /// # Safety
-/// The CPU has AVX2 and F16C; `n` elements can be read from each of `rows` and `x`.
+/// The CPU has AVX2, FMA and F16C; `n` elements can be read from each of `rows` and `x`.
 #[inline]
-#[target_feature(enable = "avx2,f16c")]
+#[target_feature(enable = "avx2,fma,f16c")]
 unsafe fn tile<F: Float, const R: usize, const T: usize>(
     rows: [*const u8; R],
     x: [*const f32; T],
@@ -118,7 +118,7 @@ unsafe fn tile<F: Float, const R: usize, const T: usize>(
             for t in 0..T {
                 // SAFETY: i + 8 <= n.
                 let x = unsafe { _mm256_loadu_ps(x[t].add(i)) };
-                acc[t][r] = _mm256_add_ps(acc[t][r], _mm256_mul_ps(w, x));
+                acc[t][r] = _mm256_fmadd_ps(w, x, acc[t][r]);
             }
         }
     }
@@ -131,7 +131,8 @@ unsafe fn tile<F: Float, const R: usize, const T: usize>(
             out[t][r] = join_lanes(lanes);
             for i in whole..n {
                 // SAFETY: i < n.
-                out[t][r] += unsafe { F::load1(rows[r].add(i * F::BYTES)) * *x[t].add(i) };
+                let (w, x) = unsafe { (F::load1(rows[r].add(i * F::BYTES)), *x[t].add(i)) };
+                out[t][r] = w.mul_add(x, out[t][r]);
             }
         }
     }
@@ -139,8 +140,8 @@ unsafe fn tile<F: Float, const R: usize, const T: usize>(
 }
 
 /// # Safety
-/// The CPU has AVX2 and F16C; both slices are equally long.
-#[target_feature(enable = "avx2,f16c")]
+/// The CPU has AVX2, FMA and F16C; both slices are equally long.
+#[target_feature(enable = "avx2,fma,f16c")]
 pub(super) unsafe fn dot_f16(a: &[f16], b: &[f32]) -> f32 {
     // SAFETY: f16 is two bytes; lengths by the caller's promise.
     let [[dot]] = unsafe { tile::<F16, 1, 1>([a.as_ptr().cast()], [b.as_ptr()], a.len()) };
@@ -148,8 +149,8 @@ pub(super) unsafe fn dot_f16(a: &[f16], b: &[f32]) -> f32 {
 }
 
 /// # Safety
-/// The CPU has AVX2 and F16C; both slices are equally long.
-#[target_feature(enable = "avx2,f16c")]
+/// The CPU has AVX2, FMA and F16C; both slices are equally long.
+#[target_feature(enable = "avx2,fma,f16c")]
 pub(super) unsafe fn axpy_f16(a: f32, x: &[f16], y: &mut [f32]) {
     let whole = x.len() - x.len() % 8;
     let scale = _mm256_set1_ps(a);
@@ -157,16 +158,16 @@ pub(super) unsafe fn axpy_f16(a: f32, x: &[f16], y: &mut [f32]) {
         // SAFETY: i + 8 <= len of both.
         unsafe {
             let at = y.as_mut_ptr().add(i);
-            let product = _mm256_mul_ps(scale, F16::load8(x.as_ptr().add(i).cast()));
-            _mm256_storeu_ps(at, _mm256_add_ps(_mm256_loadu_ps(at), product));
+            let x = F16::load8(x.as_ptr().add(i).cast());
+            _mm256_storeu_ps(at, _mm256_fmadd_ps(scale, x, _mm256_loadu_ps(at)));
         }
     }
     Scalar.axpy_f16(a, &x[whole..], &mut y[whole..]);
 }
 
 /// # Safety
-/// The CPU has AVX2 and F16C; both slices are equally long.
-#[target_feature(enable = "avx2,f16c")]
+/// The CPU has AVX2, FMA and F16C; both slices are equally long.
+#[target_feature(enable = "avx2,fma,f16c")]
 pub(super) unsafe fn to_f16(x: &[f32], out: &mut [f16]) {
     let whole = x.len() - x.len() % 8;
     for i in (0..whole).step_by(8) {

@@ -1,4 +1,4 @@
-//! AVX2 with F16C: x86-64 processors since 2013.
+//! AVX2 with FMA and F16C: x86-64 processors since 2013.
 #![allow(unsafe_code)]
 // Loops over rows and tokens of a tile index several small arrays at once and unroll completely.
 #![allow(clippy::needless_range_loop)]
@@ -6,21 +6,26 @@
 mod dot256;
 mod dot32;
 mod float;
+mod lanes;
 mod quantize;
 
-use super::{F32Batch, Isa, Q8Batch, Q8KBatch, TILE_ROWS, TileDots};
+use super::panel::Panel;
+use super::{F32Batch, Isa, PANEL_ROWS, PanelDots, Q8Batch, Q8KBatch, TILE_ROWS, TileDots};
 use crate::quant::{BlockFormat, with_block32, with_block256};
 use half::f16;
 use std::arch::x86_64::*;
 
-/// Proof that the CPU has AVX2 and F16C.
+/// Proof that the CPU has AVX2, FMA and F16C.
 #[derive(Clone, Copy, Debug)]
 pub struct Avx2(());
 
 impl Avx2 {
-    /// `None` if the CPU lacks one of the two.
+    /// `None` if the CPU lacks one of them.
     pub fn new() -> Option<Self> {
-        (is_x86_feature_detected!("avx2") && is_x86_feature_detected!("f16c")).then_some(Self(()))
+        let has_all = is_x86_feature_detected!("avx2")
+            && is_x86_feature_detected!("fma")
+            && is_x86_feature_detected!("f16c");
+        has_all.then_some(Self(()))
     }
 }
 
@@ -28,6 +33,7 @@ impl Avx2 {
 // that the function is compiled for, and the lengths that the function relies on are asserted above it.
 impl Isa for Avx2 {
     const NAME: &'static str = "avx2";
+    type Panel = Panel<8>;
 
     fn dot_f16(self, a: &[f16], b: &[f32]) -> f32 {
         assert_eq!(a.len(), b.len());
@@ -81,6 +87,32 @@ impl Isa for Avx2 {
         // SAFETY: features by `self`, lengths by `check`.
         with_block256!(format, B => unsafe { dot256::dot::<B>(rows, x, out) });
     }
+
+    fn panel_q8(
+        self,
+        panel: &mut Panel<8>,
+        format: BlockFormat,
+        rows: [&[u8]; PANEL_ROWS],
+        x: Q8Batch<'_>,
+        out: &mut [PanelDots],
+    ) {
+        x.check(format, &rows, out.len());
+        // SAFETY: features by `self`, lengths by `check`.
+        with_block32!(format, B => unsafe { lanes::dot32::<B>(panel, rows, x, out) });
+    }
+
+    fn panel_q8_k(
+        self,
+        panel: &mut Panel<8>,
+        format: BlockFormat,
+        rows: [&[u8]; PANEL_ROWS],
+        x: Q8KBatch<'_>,
+        out: &mut [PanelDots],
+    ) {
+        x.check(format, &rows, out.len());
+        // SAFETY: features by `self`, lengths by `check`.
+        with_block256!(format, B => unsafe { lanes::dot256::<B>(panel, rows, x, out) });
+    }
 }
 
 /// The sums of the 8 lanes of each of four vectors.
@@ -110,7 +142,7 @@ fn pair_products<const SIGNED: bool>(codes: __m256i, x: __m256i) -> __m256i {
 /// # Safety
 /// Each block has two bytes at `at`.
 #[inline]
-#[target_feature(enable = "avx2,f16c")]
+#[target_feature(enable = "avx2,fma,f16c")]
 unsafe fn halves(blocks: [*const u8; TILE_ROWS], at: usize) -> __m128 {
     let mut h = [0; TILE_ROWS];
     for r in 0..TILE_ROWS {

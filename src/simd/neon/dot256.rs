@@ -2,7 +2,7 @@
 
 use super::super::{Q8KBatch, TILE_ROWS, TileDots};
 use super::{DotProduct, Products, halves, iq4_values, nibbles, sum_lanes};
-use crate::quant::{Block256, Iq4Xs, Q4K, Q5K, Q6K, unpack_scales_and_mins};
+use crate::quant::{Block256, Codes, Iq4Xs, Q4K, Q5K, Q6K, unpack_scales_and_mins};
 use std::arch::aarch64::*;
 
 /// A format whose codes and scales NEON can unpack.
@@ -19,7 +19,7 @@ pub(super) trait Unpack256: Block256 {
     /// `BYTES` bytes can be read from `block`.
     unsafe fn load_scales(block: *const u8) -> [int16x8_t; 2];
 
-    /// What the sum of each 16 activations counts: the minimum, or [`OFFSET`](Block256::OFFSET) times
+    /// What the sum of each 16 activations counts: the minimum, or [`OFFSET`](crate::quant::Codes::OFFSET) times
     /// the scale.
     ///
     /// # Safety
@@ -119,10 +119,10 @@ unsafe fn tile<F: Unpack256, P: Products, const T: usize>(
                 if F::OFFSET != 0 {
                     dots = vsubq_s32(dots, min_dots);
                 }
-                acc[t] = vaddq_f32(acc[t], vmulq_f32(vcvtq_f32_s32(dots), vmulq_n_f32(d, xd)));
+                acc[t] = vfmaq_f32(acc[t], vcvtq_f32_s32(dots), vmulq_n_f32(d, xd));
                 if F::HAS_MIN {
                     let dmin = vmulq_n_f32(halves(blocks, F::D_AT + 2), xd);
-                    acc[t] = vsubq_f32(acc[t], vmulq_f32(vcvtq_f32_s32(min_dots), dmin));
+                    acc[t] = vfmsq_f32(acc[t], vcvtq_f32_s32(min_dots), dmin);
                 }
             }
         }

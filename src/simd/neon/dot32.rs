@@ -88,10 +88,10 @@ unsafe fn tile<F: Unpack32, P: Products, const T: usize>(
                     dots[r] = P::add(dots[r], codes[r][1], xq[1]);
                 }
                 let dots = vsubq_s32(sum_lanes(dots), vdupq_n_s32(F::OFFSET * sum));
-                acc[t] = vaddq_f32(acc[t], vmulq_f32(vcvtq_f32_s32(dots), vmulq_n_f32(d, xd)));
+                acc[t] = vfmaq_f32(acc[t], vcvtq_f32_s32(dots), vmulq_n_f32(d, xd));
                 if F::HAS_MIN {
                     let m = halves(blocks, 2);
-                    acc[t] = vaddq_f32(acc[t], vmulq_f32(vdupq_n_f32(sum as f32), vmulq_n_f32(m, xd)));
+                    acc[t] = vfmaq_n_f32(acc[t], vmulq_n_f32(m, xd), sum as f32);
                 }
             }
         }

@@ -139,9 +139,8 @@ unsafe fn tile<F: Float, const R: usize, const T: usize>(
             for t in 0..T {
                 for half in 0..2 {
                     // SAFETY: i + 8 <= n.
-                    let product = unsafe { vmulq_f32(w[half], vld1q_f32(x[t].add(i + 4 * half))) };
-                    // SAFETY: NEON, as always.
-                    acc[t][r][half] = unsafe { vaddq_f32(acc[t][r][half], product) };
+                    acc[t][r][half] =
+                        unsafe { vfmaq_f32(acc[t][r][half], w[half], vld1q_f32(x[t].add(i + 4 * half))) };
                 }
             }
         }
@@ -158,7 +157,8 @@ unsafe fn tile<F: Float, const R: usize, const T: usize>(
             out[t][r] = join_lanes(lanes);
             for i in whole..n {
                 // SAFETY: i < n.
-                out[t][r] += unsafe { F::load1(rows[r].add(i * F::BYTES)) * *x[t].add(i) };
+                let (w, x) = unsafe { (F::load1(rows[r].add(i * F::BYTES)), *x[t].add(i)) };
+                out[t][r] = w.mul_add(x, out[t][r]);
             }
         }
     }
@@ -182,8 +182,8 @@ pub(super) fn axpy_f16(a: f32, x: &[f16], y: &mut [f32]) {
         unsafe {
             let at = y.as_mut_ptr().add(i);
             let [low, high] = F16::load8(x.as_ptr().add(i).cast());
-            vst1q_f32(at, vaddq_f32(vld1q_f32(at), vmulq_n_f32(low, a)));
-            vst1q_f32(at.add(4), vaddq_f32(vld1q_f32(at.add(4)), vmulq_n_f32(high, a)));
+            vst1q_f32(at, vfmaq_n_f32(vld1q_f32(at), low, a));
+            vst1q_f32(at.add(4), vfmaq_n_f32(vld1q_f32(at.add(4)), high, a));
         }
     }
     Scalar.axpy_f16(a, &x[whole..], &mut y[whole..]);

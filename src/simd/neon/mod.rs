@@ -13,11 +13,14 @@
 mod dot256;
 mod dot32;
 mod float;
+mod lanes;
 mod quantize;
 
-use super::{F32Batch, Isa, Q8Batch, Q8KBatch, TILE_ROWS, TileDots};
-use crate::quant::{BlockFormat, with_block32, with_block256};
+use super::panel::{Panel, Quad};
+use super::{F32Batch, Isa, PANEL_ROWS, PanelDots, Q8Batch, Q8KBatch, TILE_ROWS, TileDots};
+use crate::quant::{BlockFormat, Codes, with_block32, with_block256};
 use half::f16;
+use lanes::Sums;
 use std::arch::aarch64::*;
 use std::arch::asm;
 
@@ -53,6 +56,16 @@ trait Products {
     /// # Safety
     /// The CPU has the instructions that the implementation says.
     unsafe fn add(sums: int32x4_t, codes: int8x16_t, x: int8x16_t) -> int32x4_t;
+
+    /// See [`super::panel::Lanes::dot`].
+    ///
+    /// # Safety
+    /// As there.
+    unsafe fn dot_quads<F: Codes, const N: usize, const T: usize>(
+        quads: *const Quad<8>,
+        x: [*const i8; T],
+        start: [Sums; T],
+    ) -> [Sums; T];
 }
 
 /// By multiplication to 16 bits and pairwise addition.
@@ -70,6 +83,16 @@ impl Products for Widening {
             let pairs = vmlal_high_s8(vmull_s8(vget_low_s8(codes), vget_low_s8(x)), codes, x);
             vpadalq_s16(sums, pairs)
         }
+    }
+
+    #[inline(always)]
+    unsafe fn dot_quads<F: Codes, const N: usize, const T: usize>(
+        quads: *const Quad<8>,
+        x: [*const i8; T],
+        start: [Sums; T],
+    ) -> [Sums; T] {
+        // SAFETY: the caller's promises.
+        unsafe { lanes::dot_quads_widening::<F, N, T>(quads.cast(), x, start) }
     }
 }
 
@@ -89,10 +112,21 @@ impl Products for DotProduct {
         }
         sums
     }
+
+    #[inline(always)]
+    unsafe fn dot_quads<F: Codes, const N: usize, const T: usize>(
+        quads: *const Quad<8>,
+        x: [*const i8; T],
+        start: [Sums; T],
+    ) -> [Sums; T] {
+        // SAFETY: the caller's promises.
+        unsafe { lanes::dot_quads_dotprod::<N, T>(quads.cast(), x, start) }
+    }
 }
 
 impl Isa for Neon {
     const NAME: &'static str = "neon";
+    type Panel = Panel<8>;
 
     fn dot_f16(self, a: &[f16], b: &[f32]) -> f32 {
         float::dot_f16(a, b)
@@ -129,10 +163,37 @@ impl Isa for Neon {
         // SAFETY: lengths by `check`; Widening needs no more than NEON.
         with_block256!(format, B => unsafe { dot256::dot::<B, Widening>(rows, x, out) });
     }
+
+    fn panel_q8(
+        self,
+        panel: &mut Panel<8>,
+        format: BlockFormat,
+        rows: [&[u8]; PANEL_ROWS],
+        x: Q8Batch<'_>,
+        out: &mut [PanelDots],
+    ) {
+        x.check(format, &rows, out.len());
+        // SAFETY: lengths by `check`.
+        with_block32!(format, B => unsafe { lanes::dot32::<B>(panel, rows, x, out) });
+    }
+
+    fn panel_q8_k(
+        self,
+        panel: &mut Panel<8>,
+        format: BlockFormat,
+        rows: [&[u8]; PANEL_ROWS],
+        x: Q8KBatch<'_>,
+        out: &mut [PanelDots],
+    ) {
+        x.check(format, &rows, out.len());
+        // SAFETY: lengths by `check`.
+        with_block256!(format, B => unsafe { lanes::dot256::<B>(panel, rows, x, out) });
+    }
 }
 
 impl Isa for NeonDot {
     const NAME: &'static str = "neon+dotprod";
+    type Panel = Panel<8>;
 
     fn dot_f16(self, a: &[f16], b: &[f32]) -> f32 {
         float::dot_f16(a, b)
@@ -168,6 +229,32 @@ impl Isa for NeonDot {
         x.check(format, &rows, out.len());
         // SAFETY: lengths by `check`; `self` proves that the CPU has the dot product instruction.
         with_block256!(format, B => unsafe { dot256::dot_with_dotprod::<B>(rows, x, out) });
+    }
+
+    fn panel_q8(
+        self,
+        panel: &mut Panel<8>,
+        format: BlockFormat,
+        rows: [&[u8]; PANEL_ROWS],
+        x: Q8Batch<'_>,
+        out: &mut [PanelDots],
+    ) {
+        x.check(format, &rows, out.len());
+        // SAFETY: lengths by `check`; `self` proves that the CPU has the dot product instruction.
+        with_block32!(format, B => unsafe { lanes::dot32_with_dotprod::<B>(panel, rows, x, out) });
+    }
+
+    fn panel_q8_k(
+        self,
+        panel: &mut Panel<8>,
+        format: BlockFormat,
+        rows: [&[u8]; PANEL_ROWS],
+        x: Q8KBatch<'_>,
+        out: &mut [PanelDots],
+    ) {
+        x.check(format, &rows, out.len());
+        // SAFETY: lengths by `check`; `self` proves that the CPU has the dot product instruction.
+        with_block256!(format, B => unsafe { lanes::dot256_with_dotprod::<B>(panel, rows, x, out) });
     }
 }
 
