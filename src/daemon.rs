@@ -1,5 +1,219 @@
-//! The daemon: what the rooms below are wired to.
+//! The daemon: wiring, signals, a drain that ends.
+//!
+//! The port is bound before the model is read, so that a client that comes early hears NOT_SERVING and
+//! UNAVAILABLE and not a refused connection. READY follows when the weights are resident. What stops the
+//! daemon is a signal, the engine's death, or a listener's; each way ends within a bound.
+//!
+//! Deliberately absent: what a request means (`rpc`), what is computed (`engine`).
 
+mod load;
 mod memory_plan;
 
+use std::future::Future;
+use std::io;
+use std::net::SocketAddr;
+use std::time::{Duration, Instant};
+
+use anyhow::{Context, anyhow};
+use tokio::net::TcpListener;
+use tokio::signal::unix::{SignalKind, signal};
+use tokio::sync::watch;
+use tokio::task::JoinSet;
+use tokio::time::timeout;
+
+pub use load::LoadedModel;
 pub use memory_plan::{MemoryPlan, Place, place_of};
+
+use crate::config::Settings;
+use crate::engine::{Ended, EngineHandle, EngineOptions};
+use crate::rpc;
+use crate::systemd::{Notifier, Pulse, Watchdog};
+
+/// How long running answers may take after the daemon was asked to stop.
+pub const DRAIN_LIMIT: Duration = Duration::from_secs(10);
+/// How long the engine may take beyond that to notice, and connections to deliver what they hold.
+const LAST_WORDS_LIMIT: Duration = Duration::from_secs(2);
+/// Threads that serve sockets; the cores belong to the model.
+const IO_THREADS: usize = 2;
+
+/// Runs the daemon until SIGTERM or SIGINT, then drains. A second signal ends the process at once.
+///
+/// # Errors
+/// If an address cannot be bound, the model cannot be loaded, or the engine dies.
+pub fn serve(settings: &Settings) -> anyhow::Result<()> {
+    let runtime = tokio::runtime::Builder::new_multi_thread()
+        .worker_threads(IO_THREADS)
+        .thread_name("io")
+        .enable_all()
+        .build()
+        .context("cannot start the threads that serve sockets")?;
+    let result = runtime.block_on(async {
+        let stop = stop_requested().context("cannot listen for signals")?;
+        run(settings, stop, |_| {}).await
+    });
+    // A model that is being read cannot be interrupted; the process ends without it.
+    runtime.shutdown_background();
+    result
+}
+
+/// The daemon without signals and logs: serves until `stop`, then drains. `bound` hears the addresses
+/// that clients can connect to, before the model is loaded.
+///
+/// # Errors
+/// As [`serve`].
+pub async fn run(
+    settings: &Settings,
+    stop: impl Future<Output = ()>,
+    bound: impl FnOnce(&[SocketAddr]),
+) -> anyhow::Result<()> {
+    let notifier = Notifier;
+    let mut listeners = Listeners::bind(&settings.listen).await?;
+    log::info!(listen = list(&listeners.addresses).as_str(); "listening");
+    warn_of_strangers(&listeners.addresses);
+    let (routes, control) = rpc::services().await;
+    listeners.serve(routes);
+    bound(&listeners.addresses);
+    notifier.status("loading the model");
+
+    let mut stop = std::pin::pin!(stop);
+    let mut loading = {
+        let settings = settings.clone();
+        tokio::task::spawn_blocking(move || start_engine(&settings))
+    };
+    let engine = tokio::select! {
+        loaded = &mut loading => loaded.context("loading the model panicked")??,
+        error = listeners.failed() => return Err(error),
+        () = &mut stop => {
+            log::info!("stopped while the model was loading");
+            return Ok(());
+        }
+    };
+    control.ready(engine.clone()).await;
+    let status = format!("serving {} on {}", engine.model().id, list(&listeners.addresses));
+    log::info!(model = engine.model().id.as_str(); "ready");
+    notifier.ready(&status);
+    let watched = engine.clone();
+    let watchdog = Watchdog::start(notifier, move || {
+        let heartbeat = watched.heartbeat();
+        Pulse { steps: heartbeat.beats, idle: heartbeat.idle }
+    })
+    .context("cannot start the watchdog's thread")?;
+
+    tokio::select! {
+        () = &mut stop => {}
+        how = engine.ended() => return Err(death(how)),
+        error = listeners.failed() => return Err(error),
+    }
+    log::info!(limit_s = DRAIN_LIMIT.as_secs(); "stopping: running answers may finish");
+    notifier.stopping("finishing running answers");
+    control.draining().await;
+    let drained = timeout(DRAIN_LIMIT + LAST_WORDS_LIMIT, engine.drain(Instant::now() + DRAIN_LIMIT)).await;
+    drop(watchdog);
+    listeners.close(LAST_WORDS_LIMIT).await;
+    match drained {
+        Ok(Ended::Drained) => log::info!("stopped"),
+        Ok(how @ Ended::Panicked(_)) => return Err(death(how)),
+        Err(_) => log::warn!("stopped in the middle of a step that did not end"),
+    }
+    Ok(())
+}
+
+fn start_engine(settings: &Settings) -> anyhow::Result<EngineHandle> {
+    let loaded = LoadedModel::load(settings, settings.max_sessions)?;
+    loaded.start(EngineOptions {
+        max_sessions: settings.max_sessions,
+        queue_depth: settings.queue_depth,
+        ..EngineOptions::default()
+    })
+}
+
+fn death(how: Ended) -> anyhow::Error {
+    match how {
+        Ended::Panicked(message) => anyhow!("the engine died: {message}"),
+        Ended::Drained => anyhow!("the engine ended although nobody asked it to"),
+    }
+}
+
+/// Bound sockets and the tasks that serve them.
+struct Listeners {
+    addresses: Vec<SocketAddr>,
+    sockets: Vec<TcpListener>,
+    tasks: JoinSet<Result<(), tonic::transport::Error>>,
+    close: watch::Sender<bool>,
+}
+
+impl Listeners {
+    async fn bind(wanted: &[SocketAddr]) -> anyhow::Result<Listeners> {
+        let mut addresses = Vec::new();
+        let mut sockets = Vec::new();
+        for address in wanted {
+            let cannot = || format!("cannot listen on {address}; choose another address with --listen");
+            let socket = TcpListener::bind(address).await.with_context(cannot)?;
+            addresses.push(socket.local_addr().with_context(cannot)?);
+            sockets.push(socket);
+        }
+        Ok(Listeners { addresses, sockets, tasks: JoinSet::new(), close: watch::channel(false).0 })
+    }
+
+    fn serve(&mut self, routes: tonic::service::Routes) {
+        for socket in self.sockets.drain(..) {
+            let mut close = self.close.subscribe();
+            let routes = routes.clone();
+            self.tasks.spawn(async move {
+                let closed = async move {
+                    // An error means that the sender is gone, and with it whoever listens.
+                    let _ = close.wait_for(|close| *close).await;
+                };
+                rpc::serve(socket, routes, closed).await
+            });
+        }
+    }
+
+    /// Ends with what was wrong when one of the tasks ends, which none does by itself.
+    async fn failed(&mut self) -> anyhow::Error {
+        match self.tasks.join_next().await {
+            Some(Ok(Err(error))) => anyhow::Error::from(error).context("a listener failed"),
+            Some(Err(error)) => anyhow::Error::from(error).context("a listener panicked"),
+            Some(Ok(Ok(()))) | None => anyhow!("a listener ended by itself"),
+        }
+    }
+
+    /// Takes no more connections and gives those there are `limit` to deliver what they hold.
+    async fn close(mut self, limit: Duration) {
+        self.close.send_replace(true);
+        let all = async { while self.tasks.join_next().await.is_some() {} };
+        if timeout(limit, all).await.is_err() {
+            log::info!("connections that stayed open were cut");
+        }
+    }
+}
+
+/// Ends at the first SIGTERM or SIGINT. The second ends the process.
+fn stop_requested() -> io::Result<impl Future<Output = ()>> {
+    let mut terminate = signal(SignalKind::terminate())?;
+    let mut interrupt = signal(SignalKind::interrupt())?;
+    let (requested, first) = tokio::sync::oneshot::channel();
+    tokio::spawn(async move {
+        let mut next = async || tokio::select! { _ = terminate.recv() => {} _ = interrupt.recv() => {} };
+        next().await;
+        // If nobody waits, the daemon is ending for another reason.
+        let _ = requested.send(());
+        next().await;
+        log::warn!("asked to stop twice: ending at once");
+        std::process::exit(1);
+    });
+    Ok(async move {
+        // The task that holds the sender runs as long as the process.
+        let _ = first.await;
+    })
+}
+
+fn warn_of_strangers(addresses: &[SocketAddr]) {
+    for address in addresses.iter().filter(|address| !address.ip().to_canonical().is_loopback()) {
+        log::warn!(listen:% = address; "anybody who can reach this address may use the model");
+    }
+}
+
+fn list(addresses: &[SocketAddr]) -> String {
+    addresses.iter().map(ToString::to_string).collect::<Vec<_>>().join(", ")
+}

@@ -44,7 +44,8 @@ const CRATES: &[(&str, &[&str])] = &[
     ("rand", &["sampling", "ops"]),
     ("rand_chacha", &["sampling", "ops"]),
     ("rayon", &["ops"]),
-    ("rustix", &["storage"]),
+    // In `daemon` to lock the whole process in memory.
+    ("rustix", &["storage", "daemon"]),
     ("sd_notify", &["systemd"]),
     ("serde", &["cli"]),
     ("serde_json", &["cli"]),
@@ -81,7 +82,8 @@ const CRATES: &[(&str, &[&str])] = &[
 const INTRINSICS_ROOM: &str = "simd";
 
 /// The files that may hold unsafe code.
-const UNSAFE_ISLANDS: &[&str] = &["storage/mapping.rs"];
+const UNSAFE_ISLANDS: &[&str] =
+    &["ops/matmul.rs", "ops/outputs.rs", "simd/avx2/mod.rs", "simd/neon/mod.rs", "storage/mapping.rs"];
 
 // ---------------------------------------------------------------------------------------------
 // The checker.

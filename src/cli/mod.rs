@@ -2,8 +2,17 @@
 //!
 //! Deliberately absent: computing. A command opens a model or starts a daemon and prints what comes.
 
+mod bandwidth;
+mod bench;
 mod exit;
+mod generate;
 mod inspect;
+mod logits;
+mod npy;
+mod prompt;
+mod serve;
+mod settings;
+mod tokenize;
 
 use std::io::{self, Write};
 use std::process::ExitCode;
@@ -21,8 +30,16 @@ struct CommandLine {
 
 #[derive(Debug, Subcommand)]
 enum Command {
+    /// Run the daemon: serve a model over gRPC
+    Serve(serve::Args),
+    /// Complete one prompt in this process, without a server
+    Generate(generate::Args),
+    /// Show the token ids and pieces of a text
+    Tokenize(tokenize::Args),
     /// Show what a model file holds, what lies in memory, and which boards it fits
     Inspect(inspect::Args),
+    /// Measure how fast prompts are computed and answers decoded
+    Bench(bench::Args),
 }
 
 /// Runs the command line of this process; returns its exit code.
@@ -44,7 +61,7 @@ pub fn main() -> ExitCode {
             return ExitCode::from(exit::BAD_CONFIGURATION);
         }
     };
-    match run(line.command) {
+    match run(&line.command) {
         Ok(()) => ExitCode::SUCCESS,
         Err(error) if exit::is_broken_pipe(&error) => ExitCode::SUCCESS,
         Err(error) => {
@@ -54,10 +71,14 @@ pub fn main() -> ExitCode {
     }
 }
 
-fn run(command: Command) -> anyhow::Result<()> {
+fn run(command: &Command) -> anyhow::Result<()> {
     let mut out = io::BufWriter::new(io::stdout().lock());
     match command {
-        Command::Inspect(args) => inspect::run(&args, &mut out)?,
+        Command::Serve(args) => serve::run(args)?,
+        Command::Generate(args) => generate::run(args, &mut out)?,
+        Command::Tokenize(args) => tokenize::run(args, &mut out)?,
+        Command::Inspect(args) => inspect::run(args, &mut out)?,
+        Command::Bench(args) => bench::run(args, &mut out)?,
     }
     out.flush()?;
     Ok(())

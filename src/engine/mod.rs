@@ -16,7 +16,7 @@ mod life;
 mod model_backend;
 mod options;
 mod request;
-pub mod scheduler;
+mod scheduler;
 mod sequence;
 mod shared;
 mod stats;

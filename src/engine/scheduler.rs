@@ -10,7 +10,7 @@ use std::ops::Range;
 
 /// What the scheduler knows of one slot.
 #[derive(Clone, Copy, Debug, PartialEq, Eq)]
-pub enum Slot {
+pub(super) enum Slot {
     /// No sequence.
     Free,
     /// A sequence whose reader has no room for another event.
@@ -28,7 +28,7 @@ pub enum Slot {
 
 /// The next piece of work.
 #[derive(Clone, Debug, PartialEq, Eq)]
-pub enum Action {
+pub(super) enum Action {
     /// Compute these tokens of the slot's prompt.
     Prefill {
         /// Index of the slot.
@@ -47,7 +47,7 @@ pub enum Action {
 
 /// Memory between two decisions.
 #[derive(Clone, Debug)]
-pub struct Scheduler {
+pub(super) struct Scheduler {
     prefill_chunk: usize,
     /// Slot whose prompt is looked at first.
     turn: usize,
@@ -57,13 +57,13 @@ pub struct Scheduler {
 
 impl Scheduler {
     /// `prefill_chunk`: the most tokens of a prompt in one step; at least 1.
-    pub fn new(prefill_chunk: usize) -> Self {
+    pub(super) fn new(prefill_chunk: usize) -> Self {
         assert!(prefill_chunk > 0, "a chunk has at least one token");
         Self { prefill_chunk, turn: 0, prefilled: false }
     }
 
     /// The next piece of work for slots in this state.
-    pub fn next(&mut self, slots: &[Slot]) -> Action {
+    pub(super) fn next(&mut self, slots: &[Slot]) -> Action {
         let decoding = slots.contains(&Slot::Decode);
         if !(self.prefilled && decoding)
             && let Some((slot, range)) = self.next_chunk(slots)
@@ -89,7 +89,7 @@ impl Scheduler {
     }
 
     /// The chunk that begins at `done` in a prompt of `total` tokens; empty at its end.
-    pub fn chunk(&self, done: usize, total: usize) -> Range<usize> {
+    pub(super) fn chunk(&self, done: usize, total: usize) -> Range<usize> {
         done..total.min(done.saturating_add(self.prefill_chunk))
     }
 }

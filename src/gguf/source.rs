@@ -92,6 +92,7 @@ impl<'a, R: Read> Source<'a, R> {
         let len = self.string_len(MAX_STRING_BYTES)?;
         let mut out = Vec::new();
         self.append(&mut out, len)?;
+        out.shrink_to_fit();
         Ok(out)
     }
 

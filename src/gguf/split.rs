@@ -25,21 +25,16 @@ pub fn join(mut parts: Vec<Gguf>) -> Result<Gguf, GgufError> {
     assert!(!parts.is_empty(), "a model has at least one file");
     let n_parts = parts.len() as u64;
     for (part, gguf) in parts.iter().enumerate() {
-        check(part, COUNT, gguf.metadata.opt_u64(COUNT)?.unwrap_or(1), n_parts)?;
+        check(part, COUNT, gguf.n_parts()?.into(), n_parts)?;
         check(part, NO, gguf.metadata.opt_u64(NO)?.unwrap_or(0), part as u64)?;
-    }
-    let found: u64 = parts.iter().map(|p| p.tensors.len() as u64).sum();
-    let said = match parts[0].metadata.opt_u64(TENSORS)? {
-        None if n_parts > 1 => return Err(GgufError::MissingKey { key: TENSORS.to_owned() }),
-        said => said,
-    };
-    if let Some(expected) = said
-        && expected != found
-    {
-        return Err(GgufError::SplitTensors { found, expected });
     }
     if n_parts == 1 {
         return Ok(parts.remove(0));
+    }
+    let found: u64 = parts.iter().map(|p| p.tensors.len() as u64).sum();
+    let expected = parts[0].metadata.u64(TENSORS)?;
+    if expected != found {
+        return Err(GgufError::SplitTensors { found, expected });
     }
 
     let mut parts = parts.into_iter();
@@ -59,15 +54,15 @@ fn check(part: usize, key: &'static str, found: u64, expected: u64) -> Result<()
 }
 
 impl Gguf {
-    /// How many files the model has according to this one: `split.count`, 1 if absent.
+    /// How many files the model has according to this one: `split.count`. Absent or 0 is one file; the
+    /// common tool writes 0 when it merges parts.
     pub fn n_parts(&self) -> Result<u32, GgufError> {
-        let count = self.metadata.opt_u64(COUNT)?.unwrap_or(1);
-        match u32::try_from(count) {
-            Ok(n) if n >= 1 && count <= MAX_ENTRIES => Ok(n),
-            _ => Err(GgufError::KeyValue {
+        match self.metadata.opt_u32(COUNT)?.unwrap_or(0).max(1) {
+            count if u64::from(count) <= MAX_ENTRIES => Ok(count),
+            count => Err(GgufError::KeyValue {
                 key: COUNT.to_owned(),
                 found: count.to_string(),
-                expected: "a number of files from 1 to 65536",
+                expected: "at most 65536 files",
             }),
         }
     }

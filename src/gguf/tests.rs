@@ -398,6 +398,11 @@ fn parts_are_joined() {
     let single = parse(&Sample::new().tensor("x", &[8], 0, 0).data(32).build()).unwrap();
     assert_eq!(single.n_parts().unwrap(), 1);
     assert_eq!(join(vec![single]).unwrap().tensors().len(), 1);
+    // Parts that were merged into one file.
+    let merged = Sample::new().u32("split.no", 0).u32("split.count", 0).u32("split.tensors.count", 9);
+    let merged = parse(&merged.tensor("x", &[8], 0, 0).data(32).build()).unwrap();
+    assert_eq!(merged.n_parts().unwrap(), 1);
+    assert_eq!(join(vec![merged]).unwrap().tensors().len(), 1);
 }
 
 #[test]

@@ -15,7 +15,7 @@
 //! 10. one draw from ChaCha8, seeded once for the request.
 //!
 //! Equal logits are ordered by id, so every step has one answer. Probabilities are formed in f64 by an
-//! exponential of our own ([`exp`]) made of additions and multiplications only: the one of the system's
+//! exponential of our own (`exp.rs`) made of additions and multiplications only: the one of the system's
 //! libm may differ in the last bit between platforms, and a draw that falls between two tokens would
 //! then part two machines.
 //!

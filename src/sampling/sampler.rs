@@ -12,12 +12,13 @@ use super::{
     SamplingError, SamplingParams,
     exp::exp,
     penalties::{Edits, History},
-    top::{Candidate, select_top},
+    top::{Candidate, by_rank, select_top},
 };
 
-/// Candidates looked at first when no top-k bounds them; eight times as many each time they do not
-/// reach `top_p`. Real text needs one round nearly always.
-const FIRST_SELECTION: usize = 256;
+/// Buckets of [`Sampler::top_p_floor`] for each unit of the exponent, and how many there are: the last one
+/// begins where a weight is below e^-40 of the largest.
+const BUCKETS_PER_UNIT: f64 = 64.0;
+const N_BUCKETS: usize = 40 * 64;
 
 /// Chooses the tokens of one request. The order of its steps is in the head of [`super`].
 ///
@@ -33,6 +34,8 @@ pub struct Sampler {
     undo: Vec<(u32, f32)>,
     candidates: Vec<Candidate>,
     weights: Vec<f64>,
+    /// `[N_BUCKETS]` once used
+    buckets: Vec<f64>,
 }
 
 impl Sampler {
@@ -56,6 +59,7 @@ impl Sampler {
             undo: Vec::new(),
             candidates: Vec::new(),
             weights: Vec::new(),
+            buckets: Vec::new(),
             params,
         })
     }
@@ -122,53 +126,30 @@ impl Sampler {
         let top_k = self.params.top_k as usize;
         if top_k > 0 && top_k < self.n_vocab {
             select_top(logits, top_k, &mut self.candidates);
-            scale.weights(&self.candidates, &mut self.weights);
-            let total = self.weights.iter().sum();
-            let kept = self.reached(total).unwrap_or(self.weights.len());
-            return self.pick(random, kept);
-        }
-        let total: f64 = logits.iter().map(|&logit| scale.weight(logit)).sum();
-        if self.params.top_p >= 1.0 && self.params.min_p == 0.0 {
-            return pick_from_all(logits, scale, random * total);
-        }
-        let mut size = FIRST_SELECTION;
-        loop {
-            select_top(logits, size, &mut self.candidates);
-            scale.weights(&self.candidates, &mut self.weights);
-            if let Some(kept) = self.reached(total) {
-                return self.pick(random, kept);
-            }
-            if size >= self.n_vocab {
-                return self.pick(random, self.weights.len());
-            }
-            size = size.saturating_mul(8);
+            self.draw_from_candidates(scale, random)
+        } else {
+            self.draw_from_all(logits, scale, random)
         }
     }
 
-    /// How many of the weights (in falling order, a beginning of the distribution with this total) pass
-    /// top-p and min-p; `None` if all do and later ones might.
-    fn reached(&self, total: f64) -> Option<usize> {
-        let enough = f64::from(self.params.top_p) * total;
-        let least = f64::from(self.params.min_p) * self.weights.first()?;
+    /// From the candidates, which are in order of their rank.
+    fn draw_from_candidates(&mut self, scale: Scale, random: f64) -> u32 {
+        self.weights.clear();
+        self.weights.extend(self.candidates.iter().map(|c| scale.weight(c.logit)));
+        let enough = f64::from(self.params.top_p) * self.weights.iter().sum::<f64>();
+        let least = f64::from(self.params.min_p);
+        let mut n_kept = 0;
         let mut sum = 0.0;
-        for (i, &weight) in self.weights.iter().enumerate() {
-            // The first one is its own measure and always stays.
-            if weight < least {
-                return Some(i);
-            }
-            sum += weight;
+        // The first weight is 1, so at least one token is kept.
+        while n_kept < self.weights.len() && self.weights[n_kept] >= least {
+            sum += self.weights[n_kept];
+            n_kept += 1;
             if self.params.top_p < 1.0 && sum >= enough {
-                return Some(i + 1);
+                break;
             }
         }
-        None
-    }
-
-    /// The candidate at `random` (in [0, 1)) of the first `kept` weights laid end to end.
-    fn pick(&self, random: f64, kept: usize) -> u32 {
-        let weights = &self.weights[..kept];
-        let mut left = random * weights.iter().sum::<f64>();
-        for (candidate, weight) in self.candidates.iter().zip(weights) {
+        let mut left = random * sum;
+        for (candidate, weight) in self.candidates[..n_kept].iter().zip(&self.weights) {
             left -= weight;
             if left < 0.0 {
                 return candidate.id;
@@ -176,6 +157,66 @@ impl Sampler {
         }
         // Rounding may leave a rest behind the last one; the most likely token is the safe answer.
         self.candidates[0].id
+    }
+
+    /// From the whole row, without sorting it.
+    fn draw_from_all(&mut self, logits: &[f32], scale: Scale, random: f64) -> u32 {
+        let floor = (self.params.top_p < 1.0).then(|| self.top_p_floor(logits, scale));
+        let least = f64::from(self.params.min_p);
+        // Computed anew in both passes: kept in memory they would be megabytes for each request.
+        let kept = || {
+            let all = (0u32..).zip(logits).map(|(id, &logit)| Candidate { logit, id });
+            let above = all.filter(|c| floor.is_none_or(|floor| by_rank(c, &floor).is_le()));
+            above
+                .map(|c| (c.id, scale.weight(c.logit)))
+                .filter(|&(_, weight)| weight > 0.0 && weight >= least)
+        };
+        let mut left = random * kept().map(|(_, weight)| weight).sum::<f64>();
+        let mut last = 0;
+        for (id, weight) in kept() {
+            // Rounding may leave a rest behind the last one, which is then chosen.
+            last = id;
+            left -= weight;
+            if left < 0.0 {
+                break;
+            }
+        }
+        last
+    }
+
+    /// The last token, by rank, that top-p keeps.
+    ///
+    /// Weights are summed in buckets by their exponent, so that only the bucket in which the sum reaches
+    /// `top_p` has to be sorted.
+    fn top_p_floor(&mut self, logits: &[f32], scale: Scale) -> Candidate {
+        let bucket_of = |logit: f32| {
+            // A conversion that saturates: minus infinity lands in the last bucket.
+            ((-scale.exponent(logit) * BUCKETS_PER_UNIT) as usize).min(N_BUCKETS - 1)
+        };
+        self.buckets.clear();
+        self.buckets.resize(N_BUCKETS, 0.0);
+        for &logit in logits {
+            self.buckets[bucket_of(logit)] += scale.weight(logit);
+        }
+        let enough = f64::from(self.params.top_p) * self.buckets.iter().sum::<f64>();
+        let mut sum = 0.0;
+        let mut at = 0;
+        while at + 1 < N_BUCKETS && sum + self.buckets[at] < enough {
+            sum += self.buckets[at];
+            at += 1;
+        }
+        self.candidates.clear();
+        let all = (0u32..).zip(logits).map(|(id, &logit)| Candidate { logit, id });
+        self.candidates.extend(all.filter(|c| bucket_of(c.logit) == at && c.logit > f32::NEG_INFINITY));
+        self.candidates.sort_unstable_by(by_rank);
+        for candidate in &self.candidates {
+            sum += scale.weight(candidate.logit);
+            if sum >= enough {
+                return *candidate;
+            }
+        }
+        // Rounding has kept the sum below: everything counts.
+        Candidate { logit: f32::NEG_INFINITY, id: u32::MAX }
     }
 }
 
@@ -187,30 +228,14 @@ struct Scale {
 }
 
 impl Scale {
+    /// At most 0.
+    fn exponent(self, logit: f32) -> f64 {
+        (f64::from(logit) - self.max) / self.temperature
+    }
+
     fn weight(self, logit: f32) -> f64 {
-        exp((f64::from(logit) - self.max) / self.temperature)
+        exp(self.exponent(logit))
     }
-
-    fn weights(self, candidates: &[Candidate], out: &mut Vec<f64>) {
-        out.clear();
-        out.extend(candidates.iter().map(|c| self.weight(c.logit)));
-    }
-}
-
-/// The token at `left` of all weights laid end to end in the order of the ids.
-fn pick_from_all(logits: &[f32], scale: Scale, mut left: f64) -> u32 {
-    let mut last = 0;
-    for (id, &logit) in logits.iter().enumerate() {
-        let weight = scale.weight(logit);
-        if weight > 0.0 {
-            last = id as u32;
-            left -= weight;
-            if left < 0.0 {
-                break;
-            }
-        }
-    }
-    last
 }
 
 /// The first of the largest logits; `None` if all are minus infinity.
@@ -243,7 +268,8 @@ pub(super) fn check_finite(logits: &[f32]) -> Result<(), SamplingError> {
 
 #[cfg(test)]
 impl Sampler {
-    pub(super) fn buffer_capacities(&self) -> [usize; 3] {
-        [self.undo.capacity(), self.candidates.capacity(), self.weights.capacity()]
+    pub(super) fn buffer_capacities(&self) -> [usize; 4] {
+        let (c, w) = (self.candidates.capacity(), self.weights.capacity());
+        [self.undo.capacity(), c, w, self.buckets.capacity()]
     }
 }

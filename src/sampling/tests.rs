@@ -86,11 +86,11 @@ fn only_tokens_of_the_oracle_are_drawn_and_as_often() {
     }
 }
 
-/// Flat rows make top-p need more than one selection, in the end the whole vocabulary.
+/// Flat rows put many tokens into one bucket, steep ones few into many.
 #[test]
 fn top_p_reaches_far_into_a_flat_row() {
     let mut rng = ChaCha8Rng::seed_from_u64(4);
-    for spread in [0.0, 0.01, 0.5, 2.0] {
+    for spread in [0.0, 0.01, 0.5, 2.0, 50.0] {
         let logits = random_logits(&mut rng, 20_000, spread);
         for (top_p, min_p) in [(0.5, 0.0), (0.999, 0.0), (1.0, 0.001), (0.9, 0.3)] {
             let params =
@@ -120,7 +120,7 @@ fn a_seed_repeats_and_these_ids_hold_on_every_platform() {
     assert_eq!(run(1, 64), run(1, 64));
     assert_ne!(run(1, 64), run(2, 64));
     assert_eq!(run(42, 64), [410, 780, 449, 547, 383, 32, 830, 779]);
-    assert_eq!(run(42, 0), [250, 982, 801, 179, 830, 32, 830, 757]);
+    assert_eq!(run(42, 0), [617, 834, 375, 542, 229, 174, 229, 791]);
 }
 
 #[test]

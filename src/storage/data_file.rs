@@ -5,15 +5,17 @@ use std::io::{self, Read};
 use std::num::NonZeroU64;
 use std::os::unix::fs::{FileExt, MetadataExt, OpenOptionsExt};
 use std::path::{Path, PathBuf};
+use std::sync::OnceLock;
 
 use rustix::fs::{Advice, OFlags, fadvise};
 
+use super::direct::DirectFile;
 use super::error::StorageError;
 use super::mapping::Mapping;
 use super::{outward, page_size};
 
 /// Step of bulk reads: big enough for full speed of any card or disk, small against the weights.
-const BULK_STEP_BYTES: usize = 1 << 20;
+const BULK_STEP_BYTES: usize = 4 << 20;
 /// Window of [`FileReader`].
 const READER_BYTES: usize = 256 << 10;
 
@@ -23,6 +25,8 @@ pub struct DataFile {
     file: File,
     path: PathBuf,
     len: u64,
+    /// For bulk reads; opened when first needed.
+    direct: OnceLock<DirectFile>,
 }
 
 impl DataFile {
@@ -39,7 +43,7 @@ impl DataFile {
         // The kernel's own read-ahead would run past the end of what is asked for, where nobody would
         // drop its pages. All sequential reading here is in big steps, which makes up for it.
         let _ = fadvise(&file, 0, None, Advice::Random);
-        Ok(Self { file, path: path.to_owned(), len: metadata.len() })
+        Ok(Self { file, path: path.to_owned(), len: metadata.len(), direct: OnceLock::new() })
     }
 
     /// The path it was opened with.
@@ -65,21 +69,22 @@ impl DataFile {
 
     /// Fills `out` with the bytes at `offset` and leaves nothing of them in the page cache.
     ///
-    /// For weights: what was copied once would only push other files out. The next step is requested
-    /// while the current one is copied.
+    /// For weights: what was copied once would only push other files out. Going past the cache is
+    /// also faster (1.3 against 0.8 GB/s where this was measured), in spite of the copy from an aligned
+    /// buffer that it needs, because tensors lie at any multiple of 32 bytes.
     pub fn read_bulk(&self, offset: u64, out: &mut [u8]) -> Result<(), StorageError> {
-        let len = out.len();
-        let mut at = offset;
-        let mut steps = out.chunks_mut(BULK_STEP_BYTES).peekable();
-        while let Some(step) = steps.next() {
-            if let Some(next) = steps.peek() {
-                self.advise(at + step.len() as u64, next.len() as u64, Advice::WillNeed);
+        let direct = match self.direct.get() {
+            Some(direct) => direct,
+            None => {
+                let direct = DirectFile::open(self)?;
+                self.direct.get_or_init(|| direct)
             }
-            self.file.read_exact_at(step, at).map_err(|e| self.read_error(e, offset, len))?;
-            at += step.len() as u64;
-            // From the beginning each time: a large folio that straddles two steps is dropped only
-            // when it lies inside the advised range as a whole.
-            self.drop_cached(offset, at - offset);
+        };
+        let mut buffer = direct.buffer(out.len().min(BULK_STEP_BYTES))?;
+        let mut at = offset;
+        for step in out.chunks_mut(BULK_STEP_BYTES) {
+            step.copy_from_slice(direct.read(at, step.len(), &mut buffer)?);
+            at = at.saturating_add(step.len() as u64);
         }
         Ok(())
     }
@@ -112,17 +117,6 @@ impl DataFile {
         Ok(other)
     }
 
-    /// Drops the pages that hold these bytes from the page cache.
-    fn drop_cached(&self, offset: u64, len: u64) {
-        self.advise(offset, len, Advice::DontNeed);
-    }
-
-    /// Advice for whole pages: DONTNEED leaves a page alone of which it covers only a part. Advice that
-    /// is not taken changes no result, so failures are not looked at.
-    fn advise(&self, offset: u64, len: u64, advice: Advice) {
-        advise(&self.file, offset, len, advice);
-    }
-
     fn read_error(&self, source: io::Error, offset: u64, len: usize) -> StorageError {
         let path = self.path.clone();
         if source.kind() == io::ErrorKind::UnexpectedEof {
@@ -132,7 +126,8 @@ impl DataFile {
     }
 }
 
-/// Gives advice for all pages that hold a byte of the range.
+/// Gives advice for all pages that hold a byte of the range: DONTNEED leaves a page alone of which it
+/// covers only a part. Advice that is not taken changes no result, so failures are not looked at.
 pub(super) fn advise(file: &File, offset: u64, len: u64, advice: Advice) {
     if let Some(pages) = outward(offset, len, page_size() as u64)
         && let Some(len) = NonZeroU64::new(pages.end - pages.start)
@@ -156,7 +151,7 @@ impl Read for FileReader<'_> {
     fn read(&mut self, out: &mut [u8]) -> io::Result<usize> {
         if self.filled.is_empty() {
             let n = self.file.file.read_at(&mut self.buffer, self.next)?;
-            self.file.drop_cached(self.next, n as u64);
+            advise(&self.file.file, self.next, n as u64, Advice::DontNeed);
             self.next += n as u64;
             self.filled = 0..n;
         }

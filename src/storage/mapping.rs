@@ -14,46 +14,49 @@ use super::error::StorageError;
 /// Mapped bytes of a file.
 ///
 /// Mapped files have no way to return an error: if the file is truncated or the device fails, touching
-/// the bytes is a SIGBUS. [`populate`](Self::populate) asks the kernel to fault pages in first, which
-/// fails like a read does; it is the way to touch a mapping here.
+/// the bytes is a SIGBUS. [`populate`](Self::populate) before touching them fails as a read does.
 pub struct Mapping {
     map: Mmap,
+    file: File,
     path: PathBuf,
     offset: u64,
 }
 
 impl Mapping {
     pub(super) fn new(file: &File, path: &Path, offset: u64, len: usize) -> Result<Self, StorageError> {
+        let failed = |source| StorageError::Map { path: path.to_owned(), offset, len, source };
         // SAFETY: a mapping is unsound only if the bytes change under a `&[u8]`. Model files are
         // published by rename and never written in place by pled; the operator who overwrites one
         // under a running daemon gets wrong rows or SIGBUS, which the documentation of the mmap mode
         // says. The bytes are only ever decoded as numbers, all bit patterns of which are valid.
         let map = unsafe { MmapOptions::new().offset(offset).len(len).map(file) };
-        let map = map.map_err(|source| StorageError::Map { path: path.to_owned(), offset, len, source })?;
+        let map = map.map_err(failed)?;
         // Rows are far apart: read-ahead would fill memory with their neighbours.
         let _ = map.advise(Advice::Random);
-        Ok(Self { map, path: path.to_owned(), offset })
+        let file = file.try_clone().map_err(failed)?;
+        Ok(Self { map, file, path: path.to_owned(), offset })
     }
 
-    /// Faults the pages of `range` (relative to the mapping) in, so that touching them right after
-    /// does not fail. Kernels before 5.14 cannot; there it does nothing.
+    /// Makes sure that the pages of `range` (relative to the mapping) are there, so that touching them
+    /// right after does not fail: looks at the file's length and faults them in.
     ///
     /// # Panics
     /// If `range` is not inside the mapping.
     pub fn populate(&self, range: Range<usize>) -> Result<(), StorageError> {
         assert!(range.start <= range.end && range.end <= self.map.len(), "range inside the mapping");
-        if range.is_empty() {
-            return Ok(());
+        let (offset, len) = (self.offset + range.start as u64, range.len());
+        let failed = |source| StorageError::Read { path: self.path.clone(), offset, len, source };
+        if self.file.metadata().map_err(failed)?.len() < offset + len as u64 {
+            return Err(StorageError::PastEnd { path: self.path.clone(), offset, len });
         }
-        let Err(source) = self.map.advise_range(Advice::PopulateRead, range.start, range.len()) else {
-            return Ok(());
-        };
-        let (path, offset, len) = (self.path.clone(), self.offset + range.start as u64, range.len());
-        match source.raw_os_error().map(rustix::io::Errno::from_raw_os_error) {
-            Some(rustix::io::Errno::INVAL) => Ok(()),
-            // What would be a SIGBUS: the file ends before, or the device failed.
-            _ if source.kind() == io::ErrorKind::Interrupted => self.populate(range),
-            _ => Err(StorageError::Read { path, offset, len, source }),
+        loop {
+            match self.map.advise_range(Advice::PopulateRead, range.start, len) {
+                Ok(()) => return Ok(()),
+                Err(e) if e.kind() == io::ErrorKind::Interrupted => {}
+                // Kernels before 5.14 cannot; there a failing device is still a signal.
+                Err(e) if e.kind() == io::ErrorKind::InvalidInput => return Ok(()),
+                Err(e) => return Err(failed(e)),
+            }
         }
     }
 }

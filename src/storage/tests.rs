@@ -149,24 +149,27 @@ fn a_mapping_of_a_file_that_shrinks_is_an_error_not_a_signal() {
     let map = file.map(0, 1 << 20).unwrap();
     fs::OpenOptions::new().write(true).open(&path).unwrap().set_len(1 << 19).unwrap();
     map.populate(0..1 << 19).unwrap();
-    let outcome = map.populate(1 << 19..1 << 20);
-    assert!(matches!(outcome, Err(StorageError::Read { .. })), "{outcome:?}");
+    let outcome = map.populate((1 << 19) - 1..(1 << 19) + 1);
+    assert!(matches!(outcome, Err(StorageError::PastEnd { .. })), "{outcome:?}");
 }
 
 /// How many pages of the file lie in the page cache: a read that must not wait gets only those.
-fn cached_pages(path: &std::path::Path) -> usize {
+/// `None` if the system has no such reads (an emulated one may not).
+fn cached_pages(path: &std::path::Path) -> Option<usize> {
     let file = fs::File::open(path).unwrap();
     // Without the advice a miss would begin to read ahead.
     rustix::fs::fadvise(&file, 0, None, rustix::fs::Advice::Random).unwrap();
     let mut page = vec![0; page_size()];
-    let len = file.metadata().unwrap().len();
-    (0..len)
-        .step_by(page.len())
-        .filter(|&at| {
-            let mut parts = [std::io::IoSliceMut::new(&mut page)];
-            rustix::io::preadv2(&file, &mut parts, at, rustix::io::ReadWriteFlags::NOWAIT).is_ok()
-        })
-        .count()
+    let mut n = 0;
+    for at in (0..file.metadata().unwrap().len()).step_by(page.len()) {
+        let mut parts = [std::io::IoSliceMut::new(&mut page)];
+        match rustix::io::preadv2(&file, &mut parts, at, rustix::io::ReadWriteFlags::NOWAIT) {
+            Ok(_) => n += 1,
+            Err(rustix::io::Errno::AGAIN) => {}
+            Err(_) => return None,
+        }
+    }
+    Some(n)
 }
 
 #[test]
@@ -181,24 +184,24 @@ fn bulk_and_direct_reads_leave_no_pages_behind() {
         data_file::advise(&plain, 0, file.len(), rustix::fs::Advice::DontNeed);
     };
     drop_all();
-    if cached_pages(&path) != 0 {
-        // A file system that lives in the page cache: nothing to be seen here.
+    if cached_pages(&path) != Some(0) {
+        // A file system that lives in the page cache, or no way to look: nothing to be seen here.
         return;
     }
     drop_all();
     plain.read_at(&mut vec![0; 1 << 20], 0).unwrap();
-    assert!(cached_pages(&path) >= (1 << 20) / page_size(), "plain reads are seen in the cache");
+    assert!(cached_pages(&path).unwrap() >= (1 << 20) / page_size(), "plain reads are seen in the cache");
 
     drop_all();
     file.read_bulk(333, &mut AlignedBytes::zeroed(bytes.len() - 400).unwrap()).unwrap();
-    assert_eq!(cached_pages(&path), 0, "bulk");
+    assert_eq!(cached_pages(&path), Some(0), "bulk");
     drop_all();
     std::io::copy(&mut file.reader(100), &mut std::io::sink()).unwrap();
-    assert_eq!(cached_pages(&path), 0, "reader");
+    assert_eq!(cached_pages(&path), Some(0), "reader");
     for direct in both_kinds(&file) {
         drop_all();
         let mut buffer = direct.buffer(300_000).unwrap();
         direct.read(99_999, 300_000, &mut buffer).unwrap();
-        assert_eq!(cached_pages(&path), 0, "{direct:?}");
+        assert_eq!(cached_pages(&path), Some(0), "{direct:?}");
     }
 }

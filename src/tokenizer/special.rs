@@ -101,9 +101,15 @@ impl SpecialIndex {
                 range = &range[1..];
             }
             let Some(&next) = bytes.get(start + n_bytes) else { break };
-            let from = range.partition_point(|e| text(vocabulary, e.id)[n_bytes] < next);
-            let to = range.partition_point(|e| text(vocabulary, e.id)[n_bytes] <= next);
-            range = &range[from..to];
+            let byte_of = |e: &Entry| text(vocabulary, e.id)[n_bytes];
+            // In a long run of one character the whole range goes on.
+            let all =
+                |range: &[Entry]| [range.first(), range.last()].iter().flatten().all(|e| byte_of(e) == next);
+            if !all(range) {
+                let from = range.partition_point(|e| byte_of(e) < next);
+                let to = range.partition_point(|e| byte_of(e) <= next);
+                range = &range[from..to];
+            }
             n_bytes += 1;
         }
         best

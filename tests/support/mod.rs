@@ -130,3 +130,28 @@ pub fn runs(folder: &Path, tag: &str) -> Vec<Run> {
     let all: serde_json::Value = serde_json::from_str(&text).unwrap();
     serde_json::from_value(all["files"][format!("model-{tag}.gguf")]["runs"].clone()).unwrap()
 }
+
+/// A large file that the repository does not hold: `$VARIABLE`, else `NAME` in the cache folder
+/// (`$PLED_CACHE`, default `~/.cache/pled-dev`).
+///
+/// `None` if it is not there, said plainly; with `PLED_REQUIRE_ASSETS=1` that fails the test.
+pub fn asset(variable: &str, name: &str) -> Option<PathBuf> {
+    let cache = || match std::env::var_os("PLED_CACHE") {
+        Some(cache) => PathBuf::from(cache),
+        None => PathBuf::from(std::env::var_os("HOME").unwrap_or_default()).join(".cache/pled-dev"),
+    };
+    let path = std::env::var_os(variable).map_or_else(|| cache().join(name), PathBuf::from);
+    if path.exists() {
+        return Some(path);
+    }
+    let required = std::env::var_os("PLED_REQUIRE_ASSETS").is_some_and(|v| v == "1");
+    assert!(!required, "{} is missing; see .ci/run for how it is made", path.display());
+    say(&format!("skipped: {} is missing", path.display()));
+    None
+}
+
+/// Prints a line that the test harness does not capture.
+pub fn say(line: &str) {
+    use std::io::Write;
+    let _ = writeln!(std::io::stderr(), "{line}");
+}

@@ -1,0 +1,311 @@
+//! `pled bench`: how fast prompts are computed and answers decoded, through the engine that serves them,
+//! beside what the machine's memory could give.
+
+use std::io::Write;
+use std::time::Instant;
+
+use anyhow::{Context, anyhow};
+use log::LevelFilter;
+use serde::Serialize;
+
+use super::bandwidth::measure_read_gb_s;
+use super::exit::UsageError;
+use super::settings::settle;
+use crate::config::ModelFlags;
+use crate::daemon::LoadedModel;
+use crate::engine::{Draft, EngineHandle, EngineOptions, Event, Generation, Request, Stopping, Timings};
+use crate::sampling::SamplingParams;
+
+/// Tokens of the run before the measured ones, which warms caches and page tables.
+const WARM_UP_TOKENS: usize = 8;
+
+#[derive(Debug, clap::Args)]
+pub(super) struct Args {
+    /// Tokens of the prompts whose prefill is measured
+    #[arg(short = 'p', long, value_name = "N", default_value_t = 128)]
+    prefill_tokens: usize,
+    /// Tokens that are decoded behind a prompt of one token
+    #[arg(short = 'n', long, value_name = "N", default_value_t = 32)]
+    decode_tokens: usize,
+    /// Sequences at a time
+    #[arg(short, long, value_name = "B", default_value_t = 1)]
+    batch: usize,
+    /// Measured repetitions
+    #[arg(short, long, value_name = "REPS", default_value_t = 3)]
+    reps: usize,
+    /// Print one JSON object
+    #[arg(long)]
+    json: bool,
+    #[command(flatten)]
+    model: ModelFlags,
+}
+
+/// The keys of the JSON object.
+#[derive(Debug, Serialize)]
+struct Report {
+    prefill_tok_s: Spread,
+    decode_tok_s: Spread,
+    load_s: f64,
+    rss_mb: f64,
+    weights_bytes_per_token: u64,
+    read_bandwidth_gb_s: f64,
+    ple: Option<PleReport>,
+    isa: String,
+    threads: usize,
+    n_layers: usize,
+    /// Layers that a prompt token runs whose logits nobody wants.
+    prompt_token_layers: usize,
+    prefill_tokens: usize,
+    decode_tokens: usize,
+    batch: usize,
+    reps: usize,
+}
+
+/// Row reads of the measured repetitions; latencies of the whole run.
+#[derive(Debug, Serialize)]
+struct PleReport {
+    mode: String,
+    rows: u64,
+    cache_hits: u64,
+    bytes_read: u64,
+    wait_ms: f64,
+    read_p50_us: f64,
+    read_p99_us: f64,
+}
+
+#[derive(Debug, Clone, Copy, PartialEq, Serialize)]
+struct Spread {
+    min: f64,
+    median: f64,
+    max: f64,
+}
+
+impl Spread {
+    /// Of at least one value.
+    fn of(mut values: Vec<f64>) -> Spread {
+        values.sort_by(f64::total_cmp);
+        let n = values.len();
+        let median = (values[(n - 1) / 2] + values[n / 2]) / 2.0;
+        Spread { min: values[0], median, max: values[n - 1] }
+    }
+}
+
+pub(super) fn run(args: &Args, out: &mut impl Write) -> anyhow::Result<()> {
+    check(args)?;
+    let settings = settle(args.model.fragment(), None, LevelFilter::Warn)?;
+    let begin = Instant::now();
+    let loaded = LoadedModel::load(&settings, args.batch)?;
+    let (weights_bytes, weights_bytes_per_token) =
+        (loaded.model.weights_bytes(), loaded.model.weights_bytes_per_token());
+    let options = EngineOptions { max_sessions: args.batch, queue_depth: 0, ..EngineOptions::default() };
+    check_room(args, loaded.n_ctx)?;
+    let engine = loaded.start(options)?;
+    let load_s = begin.elapsed().as_secs_f64();
+
+    let mut ids = PromptIds { n_vocab: engine.limits().n_vocab as u64, drawn: 0 };
+    prefill_rate(&engine, args.batch, WARM_UP_TOKENS.min(args.prefill_tokens), &mut ids)?;
+    let rows_before = engine.stats().rows.unwrap_or_default().counters;
+    let (mut prefill, mut decode) = (Vec::new(), Vec::new());
+    for _ in 0..args.reps {
+        prefill.push(prefill_rate(&engine, args.batch, args.prefill_tokens, &mut ids)?);
+        decode.push(decode_rate(&engine, args.batch, args.decode_tokens, &mut ids)?);
+    }
+    let rows = engine.stats().rows;
+    let rss_mb = resident_bytes().context("cannot read this process's memory from /proc")? as f64 / 1e6;
+    let backend = engine.backend().clone();
+    drop(engine);
+    let report = Report {
+        prefill_tok_s: Spread::of(prefill),
+        decode_tok_s: Spread::of(decode),
+        load_s,
+        rss_mb,
+        weights_bytes_per_token,
+        read_bandwidth_gb_s: measure_read_gb_s(usize::try_from(weights_bytes)?, backend.n_threads),
+        ple: rows.map(|rows| PleReport {
+            mode: backend.ple_mode.clone().unwrap_or_default(),
+            rows: rows.counters.rows - rows_before.rows,
+            cache_hits: rows.counters.cache_hits - rows_before.cache_hits,
+            bytes_read: rows.counters.bytes_read - rows_before.bytes_read,
+            wait_ms: (rows.counters.wait - rows_before.wait).as_secs_f64() * 1e3,
+            read_p50_us: rows.read_p50.as_secs_f64() * 1e6,
+            read_p99_us: rows.read_p99.as_secs_f64() * 1e6,
+        }),
+        isa: backend.isa,
+        threads: backend.n_threads,
+        n_layers: backend.n_layers,
+        prompt_token_layers: backend.prompt_token_layers,
+        prefill_tokens: args.prefill_tokens,
+        decode_tokens: args.decode_tokens,
+        batch: args.batch,
+        reps: args.reps,
+    };
+    if args.json {
+        serde_json::to_writer(&mut *out, &report)?;
+        writeln!(out)?;
+    } else {
+        print(&report, out)?;
+    }
+    Ok(())
+}
+
+fn check(args: &Args) -> Result<(), UsageError> {
+    for (flag, value, min) in [
+        ("-p", args.prefill_tokens, 1),
+        ("-n", args.decode_tokens, 1),
+        ("--batch", args.batch, 1),
+        ("--reps", args.reps, 1),
+    ] {
+        if value < min {
+            return Err(UsageError(format!("{flag} is {value}; give at least {min}")));
+        }
+    }
+    if args.batch > 64 {
+        return Err(UsageError(format!("--batch is {}; give at most 64", args.batch)));
+    }
+    Ok(())
+}
+
+fn check_room(args: &Args, n_ctx: usize) -> Result<(), UsageError> {
+    // The last token chosen is not run and takes no place.
+    let needed = args.prefill_tokens.max(args.decode_tokens.saturating_add(1));
+    if needed > n_ctx {
+        return Err(UsageError(format!(
+            "-p and -n need a context of {needed} tokens, it has {n_ctx}; give less, or more with --n-ctx"
+        )));
+    }
+    Ok(())
+}
+
+/// Tokens of prompts computed in a second, by `batch` requests together.
+fn prefill_rate(engine: &EngineHandle, batch: usize, n: usize, ids: &mut PromptIds) -> anyhow::Result<f64> {
+    let timings = run_together(engine, batch, n, 1, ids)?;
+    let last = timings.iter().map(|t| t.queue_ms + t.prefill_ms).fold(0.0, f64::max);
+    Ok(per_second(batch * n, last))
+}
+
+/// Tokens decoded in a second, by `batch` requests together. The first token of each belongs to its
+/// prompt, which is as short as can be, so that decoding is nearly all there is.
+fn decode_rate(engine: &EngineHandle, batch: usize, n: usize, ids: &mut PromptIds) -> anyhow::Result<f64> {
+    let timings = run_together(engine, batch, 1, n + 1, ids)?;
+    let begin = timings.iter().map(|t| t.queue_ms + t.prefill_ms).fold(f64::INFINITY, f64::min);
+    let end = timings.iter().map(|t| t.queue_ms + t.prefill_ms + t.decode_ms).fold(0.0, f64::max);
+    Ok(per_second(batch * n, end - begin))
+}
+
+fn per_second(n_tokens: usize, ms: f64) -> f64 {
+    // A clock that has not moved cannot make a rate infinite, which JSON does not know.
+    n_tokens as f64 * 1e3 / ms.max(1e-6)
+}
+
+/// Submits `batch` requests at once and waits for all; the engine's own clock tells how long they took.
+fn run_together(
+    engine: &EngineHandle,
+    batch: usize,
+    n_prompt: usize,
+    n_answer: usize,
+    ids: &mut PromptIds,
+) -> anyhow::Result<Vec<Timings>> {
+    let mut generations = Vec::with_capacity(batch);
+    for _ in 0..batch {
+        let stopping = Stopping { max_tokens: Some(n_answer), ignore_eos: true, ..Stopping::default() };
+        let sampling = SamplingParams::greedy();
+        let draft = Draft { prompt: ids.draw(n_prompt), stopping, sampling, ..Draft::default() };
+        generations.push(engine.submit(Request::new(draft, engine.limits())?)?);
+    }
+    // Every sequence has a reader, or one that nobody reads would be parked.
+    std::thread::scope(|scope| {
+        let readers: Vec<_> = generations.into_iter().map(|g| scope.spawn(|| timings_of(g))).collect();
+        readers.into_iter().map(|reader| reader.join().map_err(|_| anyhow!("a reader panicked"))?).collect()
+    })
+}
+
+fn timings_of(mut generation: Generation) -> anyhow::Result<Timings> {
+    while let Some(event) = generation.blocking_next() {
+        match event {
+            Event::Prefill { .. } | Event::Delta(_) => {}
+            Event::Done(done) => return Ok(done.timings),
+            Event::Failed(failure) => return Err(failure.into()),
+        }
+    }
+    Err(anyhow!("the engine ended without an answer"))
+}
+
+/// Token ids spread over the vocabulary, other ones each time, so that rows are not found in the cache
+/// only because the same prompt ran before; the same in every run of the program.
+struct PromptIds {
+    n_vocab: u64,
+    drawn: u64,
+}
+
+impl PromptIds {
+    fn draw(&mut self, n: usize) -> Vec<u32> {
+        // Multiples of a prime near 2^32 over the golden ratio (Knuth's multiplicative hashing).
+        let next = |i: u64| (i.wrapping_mul(2_654_435_761) % self.n_vocab) as u32;
+        let ids = (self.drawn..self.drawn + n as u64).map(next).collect();
+        self.drawn += n as u64;
+        ids
+    }
+}
+
+/// Memory of this process that is in RAM now, bytes.
+fn resident_bytes() -> anyhow::Result<u64> {
+    let status = std::fs::read_to_string("/proc/self/status")?;
+    let line = status.lines().find_map(|line| line.strip_prefix("VmRSS:")).context("no VmRSS")?;
+    let kib: u64 = line.trim().trim_end_matches(" kB").parse()?;
+    Ok(kib << 10)
+}
+
+fn print(report: &Report, out: &mut impl Write) -> std::io::Result<()> {
+    let Report { prefill_tok_s, decode_tok_s, .. } = report;
+    let row = |spread: &Spread| format!("{:9.2} {:9.2} {:9.2}", spread.min, spread.median, spread.max);
+    writeln!(out, "{} threads, {}, {} at a time", report.threads, report.isa, report.batch)?;
+    writeln!(out, "tokens/s          min    median       max")?;
+    writeln!(out, "prefill {:>5} {}", report.prefill_tokens, row(prefill_tok_s))?;
+    writeln!(out, "decode  {:>5} {}", report.decode_tokens, row(decode_tok_s))?;
+    writeln!(
+        out,
+        "a prompt token runs {} of {} layers where nobody wants its logits",
+        report.prompt_token_layers, report.n_layers
+    )?;
+    let bound = report.read_bandwidth_gb_s * 1e9 / report.weights_bytes_per_token as f64;
+    writeln!(
+        out,
+        "memory gives {:.1} GB/s; a token reads {:.3} GB, which bounds one sequence at {bound:.1} tokens/s",
+        report.read_bandwidth_gb_s,
+        report.weights_bytes_per_token as f64 / 1e9
+    )?;
+    writeln!(out, "loaded in {:.2} s, {:.0} MB resident", report.load_s, report.rss_mb)?;
+    if let Some(ple) = &report.ple {
+        writeln!(
+            out,
+            "rows ({}): {}, {} from memory, {} bytes read, waited {:.1} ms, a read takes {:.0} us (p99 {:.0})",
+            ple.mode, ple.rows, ple.cache_hits, ple.bytes_read, ple.wait_ms, ple.read_p50_us, ple.read_p99_us
+        )?;
+    }
+    Ok(())
+}
+
+#[cfg(test)]
+mod tests {
+    use super::*;
+
+    #[test]
+    fn spreads() {
+        assert_eq!(Spread::of(vec![3.0, 1.0, 2.0]), Spread { min: 1.0, median: 2.0, max: 3.0 });
+        assert_eq!(Spread::of(vec![4.0, 1.0]).median, 2.5);
+        assert_eq!(Spread::of(vec![7.0]), Spread { min: 7.0, median: 7.0, max: 7.0 });
+    }
+
+    #[test]
+    fn drawn_ids_are_in_the_vocabulary_and_differ_from_draw_to_draw() {
+        let mut ids = PromptIds { n_vocab: 384, drawn: 0 };
+        let (first, second) = (ids.draw(64), ids.draw(64));
+        assert!(first.iter().chain(&second).all(|&id| id < 384));
+        assert_ne!(first, second);
+    }
+
+    #[test]
+    fn this_process_has_memory() {
+        assert!(resident_bytes().unwrap() > 100_000);
+    }
+}

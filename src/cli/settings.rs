@@ -1,0 +1,21 @@
+//! Settings of a command: its flags over the environment over its file.
+
+use std::path::Path;
+
+use log::LevelFilter;
+
+use crate::config::{ConfigError, Fragment, Settings, from_environment, from_file};
+use crate::systemd::start_logging;
+
+/// Merges the sources and starts logging at the level that they say, `level` if they say none.
+pub(super) fn settle(flags: Fragment, file: Option<&Path>, level: LevelFilter) -> anyhow::Result<Settings> {
+    let settings = merge(flags, file)?;
+    start_logging(settings.log.unwrap_or(level))?;
+    Ok(settings)
+}
+
+fn merge(flags: Fragment, file: Option<&Path>) -> Result<Settings, ConfigError> {
+    let file = file.map(from_file).transpose()?.unwrap_or_default();
+    let environment = from_environment(|name| std::env::var_os(name))?;
+    Settings::resolve(flags.over(environment).over(file))
+}

@@ -1,0 +1,131 @@
+//! From settings to a model that can be run.
+
+use std::path::Path;
+use std::sync::Arc;
+use std::time::Instant;
+
+use anyhow::Context;
+use rustix::mm::{MlockAllFlags, mlockall};
+
+use super::memory_plan::MemoryPlan;
+use crate::config::{ConfigError, Field, Settings};
+use crate::engine::{Engine, EngineHandle, EngineOptions, Limits, ModelBackend, ModelInfo};
+use crate::model::{Model, ModelError, ModelFile, read_hparams};
+use crate::ops::{Compute, Kernels, Pool};
+use crate::ple::{self, RowStore, TableLayout};
+use crate::tokenizer::Tokenizer;
+
+/// A model in memory with its vocabulary and the rows that stayed on storage.
+#[derive(Debug)]
+pub struct LoadedModel {
+    /// The dense weights.
+    pub model: Model,
+    /// Rows of the per-layer embedding table, for models that have one.
+    pub rows: Option<RowStore>,
+    /// The vocabulary.
+    pub tokenizer: Tokenizer,
+    /// The model's description.
+    pub info: ModelInfo,
+    /// Context length to run it with, tokens.
+    pub n_ctx: usize,
+}
+
+impl LoadedModel {
+    /// Opens and loads the model that the settings name, to run at most `max_sessions` sequences.
+    /// Everything that can be refused is refused before the weights are read.
+    pub fn load(settings: &Settings, max_sessions: usize) -> anyhow::Result<LoadedModel> {
+        let begin = Instant::now();
+        let path = settings.model()?;
+        let mut file = ModelFile::open(path)?;
+        let hparams = read_hparams(&file).map_err(|error| in_file(path, error))?;
+        let n_ctx = settings.n_ctx(hparams.n_ctx_train)?;
+        check_memory(settings, &MemoryPlan::new(&file, &hparams), n_ctx, max_sessions)?;
+        let tokenizer =
+            Tokenizer::from_metadata(&mut file.gguf.metadata).with_context(|| path.display().to_string())?;
+        let pool = Pool::new(settings.threads).context("cannot start the compute threads")?;
+        let compute = Compute { pool, kernels: Kernels::detect() };
+        let model = Model::load(&file, Arc::new(compute)).map_err(|error| in_file(path, error))?;
+        if settings.mlock {
+            lock_memory(settings)?;
+        }
+        let rows = open_rows(settings, &file, &model)?;
+        log::info!(
+            path:% = path.display(), weights_bytes = model.weights_bytes(), n_ctx, isa = model.compute().kernels.name(),
+            threads = settings.threads, ple_mode:% = rows.as_ref().map_or("none".to_owned(), |rows| rows.mode().to_string()),
+            seconds = begin.elapsed().as_secs_f64();
+            "model loaded"
+        );
+        let info = ModelInfo::of(&file, &model);
+        Ok(LoadedModel { model, rows, tokenizer, info, n_ctx })
+    }
+
+    /// What requests are measured against.
+    pub fn limits(&self) -> Limits {
+        Limits { n_ctx: self.n_ctx, n_vocab: self.model.hparams().n_vocab }
+    }
+
+    /// Starts the engine that runs the model; the context length of `options` is the model's.
+    pub fn start(self, options: EngineOptions) -> anyhow::Result<EngineHandle> {
+        let options = EngineOptions { n_ctx: self.n_ctx, ..options };
+        let backend = ModelBackend::new(self.model, self.rows, &options);
+        let engine = Engine { backend, tokenizer: Arc::new(self.tokenizer), model: self.info, options };
+        engine.start().context("cannot start the engine's thread")
+    }
+}
+
+/// Errors of the model room name tensors and keys; which file they are in is known here.
+fn in_file(path: &Path, error: ModelError) -> anyhow::Error {
+    anyhow::Error::from(error).context(path.display().to_string())
+}
+
+fn check_memory(
+    settings: &Settings,
+    plan: &MemoryPlan,
+    n_ctx: usize,
+    max_sessions: usize,
+) -> Result<(), ConfigError> {
+    let Some(limit) = settings.memory_limit_bytes else { return Ok(()) };
+    let cache = settings.ple_cache_bytes as u64;
+    let row_bytes = match settings.ple_mode {
+        ple::Mode::Resident => plan.storage_bytes,
+        ple::Mode::Mmap => 0,
+        // Auto keeps the table where it is smaller than the cache may be.
+        ple::Mode::Direct | ple::Mode::Auto => cache.min(plan.storage_bytes),
+    };
+    let needed = plan.needed_bytes(n_ctx, max_sessions, row_bytes);
+    if needed <= limit {
+        return Ok(());
+    }
+    Err(settings.reject(
+        Field::MemoryLimitBytes,
+        format!(
+            "{needed} bytes are needed: {} of weights, {} for each of {max_sessions} contexts of {n_ctx} tokens, \
+             {row_bytes} for rows",
+            plan.resident_bytes,
+            plan.kv_bytes(n_ctx)
+        ),
+        "lower n_ctx, max_sessions or ple_cache_bytes, or raise the limit",
+    ))
+}
+
+/// Locks what is mapped by now, which is the weights: rows, caches and buffers come later.
+fn lock_memory(settings: &Settings) -> Result<(), ConfigError> {
+    mlockall(MlockAllFlags::CURRENT).map_err(|errno| {
+        settings.reject(
+            Field::Mlock,
+            format!("the system does not lock that much memory ({errno})"),
+            "raise LimitMEMLOCK= of the unit (ulimit -l in a shell), or leave mlock out",
+        )
+    })
+}
+
+fn open_rows(settings: &Settings, file: &ModelFile, model: &Model) -> anyhow::Result<Option<RowStore>> {
+    let Some(table) = model.row_table() else { return Ok(None) };
+    let layout = TableLayout { offset: table.offset, row_bytes: table.row_bytes, n_rows: table.n_rows };
+    let options = ple::Options {
+        mode: settings.ple_mode,
+        cache_bytes: settings.ple_cache_bytes,
+        ..ple::Options::default()
+    };
+    Ok(Some(RowStore::open(Arc::clone(&file.parts[table.part]), layout, options)?))
+}

@@ -1,0 +1,542 @@
+//! The program from outside: commands, exit codes, signals, what systemd hears, what a client receives;
+//! and the daemon in this process, where a test must hold it at a certain point.
+
+mod support;
+
+use std::io::{BufRead, BufReader, Read};
+use std::net::{SocketAddr, TcpStream};
+use std::os::unix::net::UnixDatagram;
+use std::path::{Path, PathBuf};
+use std::process::{Child, ChildStderr, Command, ExitStatus, Output, Stdio};
+use std::sync::mpsc::{Receiver, channel};
+use std::time::{Duration, Instant};
+
+use pb::generate_request::Prompt;
+use pb::generate_stream_response::Event;
+use pb::generation_service_client::GenerationServiceClient;
+use pled::config::{Field, Fragment, Origin, Settings};
+use pled::daemon;
+use pled::rpc::pb;
+use rustix::process::{Pid, Signal, kill_process};
+use serde_json::Value;
+use support::{fixture, read_npy, runs};
+use tonic::Code;
+use tonic::transport::Channel;
+use tonic_health::pb::HealthCheckRequest;
+use tonic_health::pb::health_check_response::ServingStatus;
+use tonic_health::pb::health_client::HealthClient;
+use tonic_types::StatusExt;
+
+/// Nothing here takes long but on a loaded machine under emulation.
+const PATIENCE: Duration = Duration::from_secs(120);
+
+/// The program, without options from this process's environment.
+fn pled() -> Command {
+    let program = env!("CARGO_BIN_EXE_pled");
+    // A foreign program is run as cargo runs this one.
+    let runner = std::env::var("CARGO_TARGET_AARCH64_UNKNOWN_LINUX_GNU_RUNNER").ok();
+    let mut command = match runner.filter(|_| cfg!(target_arch = "aarch64")) {
+        Some(runner) => {
+            let mut command = Command::new(runner);
+            command.arg(program);
+            command
+        }
+        None => Command::new(program),
+    };
+    for field in Field::ALL {
+        command.env_remove(field.variable());
+    }
+    command.stdin(Stdio::null());
+    command
+}
+
+fn run(arguments: &[&str]) -> Output {
+    pled().args(arguments).output().unwrap()
+}
+
+/// Standard output of a command that must succeed without a word on stderr.
+fn stdout_of(arguments: &[&str]) -> String {
+    let output = run(arguments);
+    let stderr = String::from_utf8_lossy(&output.stderr);
+    assert!(output.status.success() && stderr.is_empty(), "{arguments:?}: {} {stderr}", output.status);
+    String::from_utf8(output.stdout).unwrap()
+}
+
+fn json_of(arguments: &[&str]) -> Value {
+    serde_json::from_str(&stdout_of(arguments)).unwrap()
+}
+
+/// `tests/fixtures/NAME` as an argument.
+fn model(name: &str) -> String {
+    fixture(name).to_str().unwrap().to_owned()
+}
+
+fn ids_text(ids: &[u32]) -> String {
+    ids.iter().map(u32::to_string).collect::<Vec<_>>().join(",")
+}
+
+#[test]
+fn faults_end_with_their_code_and_one_line_that_says_what_to_do() {
+    let directory = tempfile::tempdir().unwrap();
+    let at = |name: &str, content: &[u8]| {
+        let path = directory.path().join(name);
+        std::fs::write(&path, content).unwrap();
+        path.to_str().unwrap().to_owned()
+    };
+    let tiny = model("gemma4-ple/model-q4_0.gguf");
+    let experts = model("gemma4-moe/model-q4_0.gguf");
+    let text = at("text.gguf", b"this is no model");
+    let whole = std::fs::read(&tiny).unwrap();
+    let cut = at("cut.gguf", &whole[..whole.len() - 1000]);
+    let config = at("pled.toml", b"model = \"x\"\nthread = 2\n");
+    let cases: &[(i32, &[&str], &str)] = &[
+        (64, &["speak"], "unrecognized subcommand 'speak'"),
+        (64, &["generate", "--model", &tiny], "--prompt"),
+        (64, &["generate", "--prompt", "x"], "--model"),
+        (
+            64,
+            &["generate", "--model", &tiny, "--prompt", "x", "--threads", "0"],
+            "--threads: threads = \"0\"",
+        ),
+        (64, &["generate", "--model", &tiny, "--prompt", "x", "--kv-type", "q8_0"], "f16 only"),
+        (64, &["generate", "--model", &tiny, "--prompt", "x", "--n-ctx", "1000"], "give at most 256"),
+        (64, &["generate", "--model", &tiny, "--prompt-ids", "2,x"], "give ids as in 2,17,42"),
+        (64, &["generate", "--model", &tiny, "--prompt-ids", "2,384"], "384"),
+        (64, &["generate", "--model", &tiny, "--prompt", "x", "--max-tokens", "0"], "max_tokens"),
+        (64, &["generate", "--model", &tiny, "--prompt", "x", "--temperature", "-1"], "temperature"),
+        (64, &["bench", "--model", &tiny, "-p", "1000"], "--n-ctx"),
+        (64, &["bench", "--model", &tiny, "-n", "0"], "-n is 0"),
+        (64, &["serve"], "--model"),
+        (
+            64,
+            &["serve", "--config", &config],
+            "pled.toml:2: unknown option \"thread\"; did you mean threads?",
+        ),
+        (64, &["serve", "--config", "/nowhere/pled.toml"], "/nowhere/pled.toml"),
+        (64, &["serve", "--model", &tiny, "--listen", "0.0.0.0:0"], "--allow-unauthenticated-lan"),
+        (65, &["generate", "--model", &text, "--prompt", "x"], "not a GGUF file"),
+        (65, &["generate", "--model", &cut, "--prompt", "x"], "cut.gguf"),
+        (65, &["generate", "--model", &experts, "--prompt", "x"], "mixture of experts"),
+        (65, &["inspect", &text], "not a GGUF file"),
+        (65, &["tokenize", "--model", &text, "x"], "not a GGUF file"),
+        (65, &["serve", "--listen", "127.0.0.1:0", "--log", "off", "--model", &text], "not a GGUF file"),
+        (66, &["generate", "--model", "/nowhere/m.gguf", "--prompt", "x"], "/nowhere/m.gguf"),
+        (66, &["inspect", "/nowhere/m.gguf"], "/nowhere/m.gguf"),
+        (66, &["inspect", "/"], "/"),
+        (66, &["serve", "--listen", "127.0.0.1:0", "--log", "off", "--model", "/nowhere/m.gguf"], "/nowhere"),
+        (1, &["generate", "--model", &tiny, "--prompt", "x", "--logits", "/nowhere/x.npy"], "/nowhere/x.npy"),
+    ];
+    for (code, arguments, part) in cases {
+        let output = run(arguments);
+        let stderr = String::from_utf8(output.stderr).unwrap();
+        assert_eq!(output.status.code(), Some(*code), "{arguments:?}: {stderr}");
+        assert_eq!(stderr.lines().count(), 1, "{arguments:?}: {stderr}");
+        assert!(stderr.starts_with("pled: ") && stderr.contains(part), "{arguments:?}: {stderr}");
+        assert!(output.stdout.is_empty(), "{arguments:?}");
+    }
+}
+
+#[test]
+fn help_names_the_commands_that_there_are() {
+    let help = stdout_of(&["--help"]);
+    for command in ["serve", "generate", "tokenize", "inspect", "bench"] {
+        assert!(help.contains(&format!("\n  {command} ")), "{help}");
+        assert!(stdout_of(&[command, "--help"]).contains("Usage: pled"));
+    }
+    assert!(stdout_of(&["--version"]).starts_with("pled 0."));
+    // Without a command: the help again, but as a complaint.
+    let output = run(&[]);
+    assert_eq!(output.status.code(), Some(64));
+    assert!(String::from_utf8(output.stderr).unwrap().contains("Usage: pled"));
+}
+
+#[test]
+fn generate_continues_as_the_reference_does() {
+    for name in ["gemma4-ple", "gemma4-keqv", "gemma3"] {
+        let path = model(&format!("{name}/model-f32.gguf"));
+        for run in runs(&fixture(name), "f32") {
+            let n = run.greedy.len().to_string();
+            let ids = ids_text(&run.prompt);
+            let answer = json_of(&[
+                "generate",
+                "--model",
+                &path,
+                "--prompt-ids",
+                &ids,
+                "--max-tokens",
+                &n,
+                "--temperature",
+                "0",
+                "--ignore-eos",
+                "--json",
+            ]);
+            let chosen: Vec<u32> = serde_json::from_value(answer["token_ids"].clone()).unwrap();
+            assert_eq!(chosen, run.greedy, "{name}");
+            assert_eq!(answer["prompt_tokens"], run.prompt.len());
+            assert_eq!(answer["completion_tokens"], run.greedy.len());
+            assert_eq!(answer["finish_reason"], "max_tokens");
+            assert!(answer["timings"]["prefill_ms"].as_f64().unwrap() > 0.0);
+        }
+    }
+}
+
+#[test]
+fn generate_writes_the_logits_of_every_prompt_position() {
+    let directory = tempfile::tempdir().unwrap();
+    let out = directory.path().join("logits.npy");
+    for name in ["gemma4-ple", "gemma3"] {
+        let path = model(&format!("{name}/model-f32.gguf"));
+        for run in runs(&fixture(name), "f32") {
+            let ids = ids_text(&run.prompt);
+            stdout_of(&[
+                "generate",
+                "--model",
+                &path,
+                "--prompt-ids",
+                &ids,
+                "--max-tokens",
+                "1",
+                "--logits",
+                out.to_str().unwrap(),
+            ]);
+            let (shape, logits) = read_npy(&out);
+            let (expected_shape, expected) = read_npy(&fixture(name).join(&run.logits));
+            assert_eq!(shape, expected_shape);
+            let worst = logits.iter().zip(&expected).map(|(a, b)| (a - b).abs()).fold(0.0, f32::max);
+            assert!(worst < 1e-3, "{name}: {worst}");
+        }
+    }
+}
+
+#[test]
+fn text_and_json_say_the_same_and_a_seed_fixes_the_text() {
+    let path = model("gemma4-ple/model-q8_0.gguf");
+    let common =
+        ["generate", "--model", &path, "--prompt", "hello world", "--max-tokens", "24", "--seed", "7"];
+    let text = stdout_of(&common);
+    let answer = json_of(&[&common[..], &["--json"]].concat());
+    assert_eq!(answer["text"], text);
+    assert_eq!(text, stdout_of(&[&common[..], &["--threads", "1", "--ple-mode", "direct"]].concat()));
+
+    let ids = stdout_of(&["tokenize", "--model", &path, "--ids", "--bos", "hello world"]);
+    let by_ids =
+        ["generate", "--model", &path, "--prompt-ids", ids.trim(), "--max-tokens", "24", "--seed", "7"];
+    assert_eq!(text, stdout_of(&by_ids));
+    let pieces = stdout_of(&["tokenize", "--model", &path, "hello world"]);
+    assert_eq!(pieces.lines().next().unwrap().trim(), "303  \"hello\"");
+}
+
+#[test]
+fn inspect_accounts_for_every_byte() {
+    let path = model("gemma4-ple/model-q4_0.gguf");
+    let report = json_of(&["inspect", "--json", &path]);
+    assert_eq!(report["architecture"], "gemma4");
+    assert_eq!((&report["n_layers"], &report["prompt_token_layers"]), (&7.into(), &4.into()));
+    let sum = |list: &str| -> u64 {
+        report[list].as_array().unwrap().iter().map(|entry| entry["bytes"].as_u64().unwrap()).sum()
+    };
+    let places: u64 = ["resident_bytes", "storage_bytes", "unread_bytes"]
+        .iter()
+        .map(|key| report[key].as_u64().unwrap())
+        .sum();
+    assert_eq!(sum("tensors_by_type"), places);
+    assert_eq!(sum("tensors_by_group"), places);
+    let rows = &report["rows"];
+    let table = rows["n_rows"].as_u64().unwrap() * rows["row_bytes"].as_u64().unwrap();
+    assert_eq!(report["storage_bytes"], table);
+    assert!(stdout_of(&["inspect", &path]).contains("a token whose logits nobody wants runs 4 of 7 layers"));
+}
+
+#[test]
+fn bench_measures_what_it_names() {
+    let path = model("gemma4-ple/model-q4_0.gguf");
+    let report = json_of(&[
+        "bench",
+        "--model",
+        &path,
+        "-p",
+        "20",
+        "-n",
+        "5",
+        "-t",
+        "2",
+        "--batch",
+        "2",
+        "-r",
+        "3",
+        "--json",
+        "--ple-mode",
+        "direct",
+    ]);
+    for rate in ["prefill_tok_s", "decode_tok_s"] {
+        let [min, median, max] = ["min", "median", "max"].map(|key| report[rate][key].as_f64().unwrap());
+        assert!(0.0 < min && min <= median && median <= max, "{report}");
+    }
+    for positive in ["load_s", "rss_mb", "read_bandwidth_gb_s", "weights_bytes_per_token"] {
+        assert!(report[positive].as_f64().unwrap() > 0.0, "{positive}: {report}");
+    }
+    // Three times two prompts of 20 tokens, and two of one token with five decoded.
+    assert_eq!(report["ple"]["rows"], 3 * 2 * (20 + 6), "{report}");
+    assert_eq!(report["ple"]["mode"], "direct");
+    for key in ["cache_hits", "bytes_read", "wait_ms", "read_p50_us", "read_p99_us"] {
+        assert!(report["ple"][key].is_number(), "{key}: {report}");
+    }
+    assert_eq!(report["threads"], 2);
+    assert!(report["isa"].is_string());
+    assert!(
+        stdout_of(&["bench", "--model", &path, "-p", "4", "-n", "2", "-r", "1"]).contains("4 of 7 layers")
+    );
+}
+
+#[test]
+fn a_reader_that_goes_away_is_no_error() {
+    let path = model("gemma4-ple/model-q4_0.gguf");
+    for arguments in
+        [&["inspect", &path][..], &["generate", "--model", &path, "--prompt", "x", "--ignore-eos"]]
+    {
+        let mut child = pled().args(arguments).stdout(Stdio::piped()).stderr(Stdio::piped()).spawn().unwrap();
+        drop(child.stdout.take());
+        let mut stderr = String::new();
+        child.stderr.take().unwrap().read_to_string(&mut stderr).unwrap();
+        assert!(child.wait().unwrap().success(), "{stderr}");
+        assert_eq!(stderr, "");
+    }
+}
+
+/// A running `pled serve`, killed when a test ends early.
+struct Daemon {
+    child: Child,
+    log: Receiver<String>,
+    address: String,
+}
+
+impl Daemon {
+    /// Starts the program; returns when it says where it listens, which is before the model is loaded.
+    fn start(model: &Path, prepare: impl FnOnce(&mut Command)) -> Daemon {
+        let mut command = pled();
+        command.args(["serve", "--listen", "127.0.0.1:0", "--log", "info", "--model"]).arg(model);
+        command.stdout(Stdio::null()).stderr(Stdio::piped());
+        prepare(&mut command);
+        let mut child = command.spawn().unwrap();
+        let log = lines(child.stderr.take().unwrap());
+        let mut daemon = Daemon { child, log, address: String::new() };
+        let line = daemon.wait_for_log("listening");
+        let listen = line.split("listen=").nth(1).unwrap_or_else(|| panic!("no address in {line}"));
+        daemon.address = listen.split_whitespace().next().unwrap().to_owned();
+        daemon
+    }
+
+    fn wait_for_log(&mut self, part: &str) -> String {
+        let deadline = Instant::now() + PATIENCE;
+        let mut seen = Vec::new();
+        while let Ok(line) = self.log.recv_timeout(deadline.saturating_duration_since(Instant::now())) {
+            if line.contains(part) {
+                return line;
+            }
+            seen.push(line);
+        }
+        panic!("the log never said \"{part}\": {seen:?}");
+    }
+
+    fn signal(&self, signal: Signal) {
+        kill_process(Pid::from_child(&self.child), signal).unwrap();
+    }
+
+    fn wait(&mut self) -> ExitStatus {
+        let deadline = Instant::now() + PATIENCE;
+        loop {
+            if let Some(status) = self.child.try_wait().unwrap() {
+                return status;
+            }
+            assert!(Instant::now() < deadline, "the daemon does not end");
+            std::thread::sleep(Duration::from_millis(5));
+        }
+    }
+
+    fn channel(&self) -> Channel {
+        Channel::from_shared(format!("http://{}", self.address)).unwrap().connect_lazy()
+    }
+}
+
+impl Drop for Daemon {
+    fn drop(&mut self) {
+        // It has ended already, or a test has failed.
+        let _ = self.child.kill();
+        let _ = self.child.wait();
+    }
+}
+
+/// The lines of a pipe, read by a thread of their own so that the writer never waits.
+fn lines(stderr: ChildStderr) -> Receiver<String> {
+    let (sender, receiver) = channel();
+    std::thread::spawn(move || {
+        for line in BufReader::new(stderr).lines() {
+            if sender.send(line.unwrap()).is_err() {
+                break;
+            }
+        }
+    });
+    receiver
+}
+
+fn tiny() -> PathBuf {
+    fixture("gemma4-ple/model-q4_0.gguf")
+}
+
+fn request(max_tokens: u32) -> pb::GenerateRequest {
+    pb::GenerateRequest {
+        prompt: Some(Prompt::Text("hello world".to_owned())),
+        sampling: Some(pb::SamplingParams { temperature: Some(0.0), ..Default::default() }),
+        stopping: Some(pb::StoppingCriteria {
+            max_tokens: Some(max_tokens),
+            ignore_eos: true,
+            ..Default::default()
+        }),
+        ..Default::default()
+    }
+}
+
+async fn health(channel: &Channel) -> ServingStatus {
+    let request = HealthCheckRequest { service: String::new() };
+    let answer = HealthClient::new(channel.clone()).check(request).await.unwrap();
+    answer.into_inner().status()
+}
+
+/// Text and number of tokens of a stream that must end well.
+async fn read_stream(mut stream: tonic::Streaming<pb::GenerateStreamResponse>) -> (String, usize) {
+    let (mut text, mut n_tokens, mut is_done) = (String::new(), 0, false);
+    while let Some(response) = stream.message().await.unwrap() {
+        match response.event.unwrap() {
+            Event::Delta(delta) => {
+                text.push_str(&delta.text);
+                n_tokens += delta.token_ids.len();
+            }
+            Event::Done(done) => {
+                is_done = true;
+                assert_eq!(done.finish_reason(), pb::FinishReason::MaxTokens);
+            }
+            Event::Started(_) | Event::Prefill(_) => {}
+        }
+    }
+    assert!(is_done);
+    (text, n_tokens)
+}
+
+#[tokio::test]
+async fn serve_streams_what_generate_prints_and_tells_systemd() {
+    let directory = tempfile::tempdir().unwrap();
+    let path = directory.path().join("notify");
+    let socket = UnixDatagram::bind(&path).unwrap();
+    socket.set_read_timeout(Some(PATIENCE)).unwrap();
+    let hear = || {
+        let mut message = [0; 4096];
+        let n = socket.recv(&mut message).unwrap();
+        String::from_utf8_lossy(&message[..n]).into_owned()
+    };
+    let hear_until = |part: &str| while !hear().contains(part) {};
+
+    let mut daemon = Daemon::start(&tiny(), |command| {
+        command.env("NOTIFY_SOCKET", &path).env("WATCHDOG_USEC", "400000").env_remove("WATCHDOG_PID");
+    });
+    hear_until("READY=1");
+    hear_until("WATCHDOG=1");
+    // Idle, and fed all the same.
+    hear_until("WATCHDOG=1");
+
+    let channel = daemon.channel();
+    assert_eq!(health(&channel).await, ServingStatus::Serving);
+    let stream = GenerationServiceClient::new(channel).generate_stream(request(24)).await.unwrap();
+    let (text, n_tokens) = read_stream(stream.into_inner()).await;
+    assert_eq!(n_tokens, 24);
+    let model = tiny();
+    let printed = stdout_of(&[
+        "generate",
+        "--model",
+        model.to_str().unwrap(),
+        "--prompt",
+        "hello world",
+        "--max-tokens",
+        "24",
+        "--temperature",
+        "0",
+        "--ignore-eos",
+    ]);
+    assert_eq!(text, printed);
+
+    daemon.signal(Signal::TERM);
+    hear_until("STOPPING=1");
+    assert_eq!(daemon.wait().code(), Some(0));
+}
+
+#[tokio::test]
+async fn a_running_answer_is_finished_after_sigterm() {
+    let mut daemon = Daemon::start(&tiny(), |_| {});
+    daemon.wait_for_log("ready");
+    let mut client = GenerationServiceClient::new(daemon.channel());
+    let mut stream = client.generate_stream(request(240)).await.unwrap().into_inner();
+    let first = stream.message().await.unwrap();
+    assert!(matches!(first.unwrap().event, Some(Event::Started(_))));
+    daemon.signal(Signal::TERM);
+    let (_, n_tokens) = read_stream(stream).await;
+    assert_eq!(n_tokens, 240);
+    assert_eq!(daemon.wait().code(), Some(0));
+}
+
+#[tokio::test(flavor = "multi_thread", worker_threads = 2)]
+async fn health_answers_before_during_and_after_serving() {
+    let mut given = Fragment::default();
+    for (field, value) in
+        [(Field::Model, tiny().display().to_string()), (Field::Listen, "127.0.0.1:0".into())]
+    {
+        given.set(field, Origin::Flag(field), vec![value]);
+    }
+    let settings = Settings::resolve(given).unwrap();
+    let (stop, stopped) = tokio::sync::oneshot::channel::<()>();
+    let (bound, address) = tokio::sync::oneshot::channel();
+    // The daemon goes on to load the model when this is sent.
+    let (go_on, wait) = channel::<()>();
+    let daemon = tokio::spawn(async move {
+        let stop = async { stopped.await.unwrap() };
+        let hold = move |addresses: &[SocketAddr]| {
+            bound.send(addresses[0]).unwrap();
+            tokio::task::block_in_place(|| wait.recv().unwrap());
+        };
+        daemon::run(&settings, stop, hold).await
+    });
+    let channel = Channel::from_shared(format!("http://{}", address.await.unwrap())).unwrap().connect_lazy();
+    let whole = HealthCheckRequest { service: String::new() };
+    let mut states = HealthClient::new(channel.clone()).watch(whole).await.unwrap().into_inner();
+    assert_eq!(states.message().await.unwrap().unwrap().status(), ServingStatus::NotServing);
+    let refused = GenerationServiceClient::new(channel).generate(request(1)).await.unwrap_err();
+    assert_eq!(refused.code(), Code::Unavailable);
+    assert!(refused.get_details_retry_info().is_some());
+
+    go_on.send(()).unwrap();
+    assert_eq!(states.message().await.unwrap().unwrap().status(), ServingStatus::Serving);
+    stop.send(()).unwrap();
+    assert_eq!(states.message().await.unwrap().unwrap().status(), ServingStatus::NotServing);
+    daemon.await.unwrap().unwrap();
+}
+
+#[test]
+fn a_second_signal_ends_the_daemon_at_once() {
+    let mut daemon = Daemon::start(&tiny(), |_| {});
+    daemon.wait_for_log("ready");
+    // A peer that says nothing keeps its connection open to the end of the drain.
+    let _silent = TcpStream::connect(&daemon.address).unwrap();
+    daemon.signal(Signal::TERM);
+    daemon.wait_for_log("stopping");
+    daemon.signal(Signal::TERM);
+    assert_eq!(daemon.wait().code(), Some(1));
+}
+
+#[test]
+fn an_address_in_use_is_named() {
+    let daemon = Daemon::start(&tiny(), |_| {});
+    let model = tiny();
+    let output = run(&["serve", "--model", model.to_str().unwrap(), "--listen", &daemon.address]);
+    assert_eq!(output.status.code(), Some(1));
+    let stderr = String::from_utf8(output.stderr).unwrap();
+    let last = stderr.lines().last().unwrap();
+    assert!(last.contains(&daemon.address) && last.contains("--listen"), "{stderr}");
+}
