@@ -1,7 +1,7 @@
 //! The choice of an instruction set, made once at start.
 
 #[cfg(target_arch = "x86_64")]
-use crate::simd::Avx2;
+use crate::simd::{Avx2, Avx512Vnni};
 use crate::simd::{Isa, Scalar};
 #[cfg(target_arch = "aarch64")]
 use crate::simd::{Neon, NeonDot};
@@ -13,6 +13,8 @@ pub struct Kernels(pub(super) Choice);
 
 #[derive(Clone, Copy, Debug)]
 pub(super) enum Choice {
+    #[cfg(target_arch = "x86_64")]
+    Avx512Vnni(Avx512Vnni),
     #[cfg(target_arch = "x86_64")]
     Avx2(Avx2),
     #[cfg(target_arch = "aarch64")]
@@ -26,6 +28,8 @@ pub(super) enum Choice {
 macro_rules! with_isa {
     ($kernels:expr, $isa:ident => $body:expr) => {
         match $kernels.0 {
+            #[cfg(target_arch = "x86_64")]
+            $crate::ops::kernels::Choice::Avx512Vnni($isa) => $body,
             #[cfg(target_arch = "x86_64")]
             $crate::ops::kernels::Choice::Avx2($isa) => $body,
             #[cfg(target_arch = "aarch64")]
@@ -52,6 +56,8 @@ impl Kernels {
     /// Everything that this CPU can run, the fastest first, the portable one last.
     pub fn available() -> Vec<Self> {
         let mut all = Vec::new();
+        #[cfg(target_arch = "x86_64")]
+        all.extend(Avx512Vnni::new().map(|isa| Self(Choice::Avx512Vnni(isa))));
         #[cfg(target_arch = "x86_64")]
         all.extend(Avx2::new().map(|isa| Self(Choice::Avx2(isa))));
         #[cfg(target_arch = "aarch64")]

@@ -6,7 +6,7 @@ use crate::quant::{Block256, Codes, Iq4Xs, Q4K, Q5K, Q6K, unpack_scales_and_mins
 use std::arch::x86_64::*;
 
 /// A format whose codes and scales AVX2 can unpack.
-pub(super) trait Unpack256: Block256 {
+pub(in super::super) trait Unpack256: Block256 {
     /// The codes of elements 32 * RUN .. 32 * RUN + 32, as [`Block256::codes`] gives them.
     ///
     /// # Safety

@@ -6,7 +6,7 @@ use crate::quant::{Block32, Iq4Nl, Q4_0, Q4_1, Q5_0, Q5_1, Q8_0};
 use std::arch::x86_64::*;
 
 /// A format whose codes AVX2 can unpack.
-pub(super) trait Unpack32: Block32 {
+pub(in super::super) trait Unpack32: Block32 {
     /// The 32 codes of a block, as [`Block32::codes`] gives them.
     ///
     /// # Safety

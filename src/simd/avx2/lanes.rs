@@ -153,7 +153,7 @@ impl Lanes<8> for Avx2Lanes {
 /// Word i of vector r goes to word r of vector i.
 #[inline]
 #[target_feature(enable = "avx2")]
-fn transpose(r: [__m256i; 8]) -> [__m256i; 8] {
+pub(in super::super) fn transpose(r: [__m256i; 8]) -> [__m256i; 8] {
     let mut pairs = [_mm256_setzero_si256(); 8];
     for i in 0..4 {
         pairs[2 * i] = _mm256_unpacklo_epi32(r[2 * i], r[2 * i + 1]);

@@ -15,6 +15,10 @@ use crate::quant::{BlockFormat, with_block32, with_block256};
 use half::f16;
 use std::arch::x86_64::*;
 
+pub(super) use dot32::Unpack32;
+pub(super) use dot256::Unpack256;
+pub(super) use lanes::transpose;
+
 /// Proof that the CPU has AVX2, FMA and F16C.
 #[derive(Clone, Copy, Debug)]
 pub struct Avx2(());

@@ -1,0 +1,90 @@
+//! AVX-512 with the byte dot products of VNNI, for the panel kernels alone: one token is bound by memory
+//! with AVX2 already.
+#![allow(unsafe_code)]
+// Loops over rows and tokens of a panel index several small arrays at once and unroll completely.
+#![allow(clippy::needless_range_loop)]
+
+mod lanes;
+
+use super::panel::Panel;
+use super::{Avx2, F32Batch, Isa, PANEL_ROWS, PanelDots, Q8Batch, Q8KBatch, TILE_ROWS, TileDots};
+use crate::quant::{BlockFormat, with_block32, with_block256};
+use half::f16;
+
+/// Proof that the CPU has AVX-512 F, BW, VL and VNNI, and what [`Avx2`] proves.
+#[derive(Clone, Copy, Debug)]
+pub struct Avx512Vnni(Avx2);
+
+impl Avx512Vnni {
+    /// `None` if the CPU lacks one of them.
+    pub fn new() -> Option<Self> {
+        let has_all = is_x86_feature_detected!("avx512f")
+            && is_x86_feature_detected!("avx512bw")
+            && is_x86_feature_detected!("avx512vl")
+            && is_x86_feature_detected!("avx512vnni");
+        if has_all { Avx2::new().map(Self) } else { None }
+    }
+}
+
+impl Isa for Avx512Vnni {
+    const NAME: &'static str = "avx512vnni";
+    type Panel = Panel<16>;
+
+    fn dot_f16(self, a: &[f16], b: &[f32]) -> f32 {
+        self.0.dot_f16(a, b)
+    }
+
+    fn axpy_f16(self, a: f32, x: &[f16], y: &mut [f32]) {
+        self.0.axpy_f16(a, x, y);
+    }
+
+    fn to_f16(self, x: &[f32], out: &mut [f16]) {
+        self.0.to_f16(x, out);
+    }
+
+    fn quantize_q8(self, x: &[f32], q: &mut [i8], d: &mut [f32], sums: &mut [i32]) {
+        self.0.quantize_q8(x, q, d, sums);
+    }
+
+    fn quantize_q8_k(self, x: &[f32], q: &mut [i8], d: &mut [f32], sums: &mut [i16]) {
+        self.0.quantize_q8_k(x, q, d, sums);
+    }
+
+    fn dot_float(self, format: BlockFormat, rows: [&[u8]; TILE_ROWS], x: F32Batch<'_>, out: &mut [TileDots]) {
+        self.0.dot_float(format, rows, x, out);
+    }
+
+    fn dot_q8(self, format: BlockFormat, rows: [&[u8]; TILE_ROWS], x: Q8Batch<'_>, out: &mut [TileDots]) {
+        self.0.dot_q8(format, rows, x, out);
+    }
+
+    fn dot_q8_k(self, format: BlockFormat, rows: [&[u8]; TILE_ROWS], x: Q8KBatch<'_>, out: &mut [TileDots]) {
+        self.0.dot_q8_k(format, rows, x, out);
+    }
+
+    fn panel_q8(
+        self,
+        panel: &mut Panel<16>,
+        format: BlockFormat,
+        rows: [&[u8]; PANEL_ROWS],
+        x: Q8Batch<'_>,
+        out: &mut [PanelDots],
+    ) {
+        x.check(format, &rows, out.len());
+        // SAFETY: features by `self`, lengths by `check`.
+        with_block32!(format, B => unsafe { lanes::dot32::<B>(panel, rows, x, out) });
+    }
+
+    fn panel_q8_k(
+        self,
+        panel: &mut Panel<16>,
+        format: BlockFormat,
+        rows: [&[u8]; PANEL_ROWS],
+        x: Q8KBatch<'_>,
+        out: &mut [PanelDots],
+    ) {
+        x.check(format, &rows, out.len());
+        // SAFETY: features by `self`, lengths by `check`.
+        with_block256!(format, B => unsafe { lanes::dot256::<B>(panel, rows, x, out) });
+    }
+}
