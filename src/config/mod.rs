@@ -21,5 +21,4 @@ pub use error::ConfigError;
 pub use file::from_file;
 pub use flags::{ModelFlags, ServerFlags};
 pub use fragment::{Field, Fragment, Given, Origin};
-pub use settings::{DEFAULT_LISTEN, DEFAULT_N_CTX, Settings};
-pub use value::parse_bytes;
+pub use settings::{DEFAULT_N_CTX, Settings};

@@ -11,7 +11,7 @@ use super::value::{self, Fault};
 use crate::ple;
 
 /// Where the server listens if nobody says otherwise.
-pub const DEFAULT_LISTEN: SocketAddr = SocketAddr::new(IpAddr::V4(Ipv4Addr::LOCALHOST), 50051);
+const DEFAULT_LISTEN: SocketAddr = SocketAddr::new(IpAddr::V4(Ipv4Addr::LOCALHOST), 50051);
 /// Context length if nobody says otherwise, tokens; a model trained for less has its own.
 pub const DEFAULT_N_CTX: usize = 4096;
 /// Bound of the row cache if nobody says otherwise, bytes.

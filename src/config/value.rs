@@ -71,7 +71,7 @@ const MAX_FRACTION_DIGITS: usize = 12;
 
 /// A number of bytes: `1073741824`, `512MiB`, `1.5 GB`. Units of 1000 and of 1024, case-insensitive;
 /// a fraction of a byte is dropped. The error is one phrase.
-pub fn parse_bytes(text: &str) -> Result<u64, String> {
+fn parse_bytes(text: &str) -> Result<u64, String> {
     let text = text.trim();
     let n_number = text.find(|c: char| !c.is_ascii_digit() && c != '.').unwrap_or(text.len());
     let (number, unit) = (&text[..n_number], text[n_number..].trim_start());

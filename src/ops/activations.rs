@@ -68,11 +68,6 @@ impl Activations {
         &mut self.x
     }
 
-    /// The values \[n_tokens, n_cols\].
-    pub fn f32(&self) -> &[f32] {
-        &self.x
-    }
-
     /// Number of tokens.
     pub fn n_tokens(&self) -> usize {
         self.n_tokens

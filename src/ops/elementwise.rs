@@ -36,7 +36,7 @@ fn exp(x: f32) -> f32 {
 /// Evaluated as `z / (1 + e^(-2u))`, which is the same since `(1 + tanh u) / 2 = 1 / (1 + e^(-2u))`.
 /// Source: Hendrycks and Gimpel, "Gaussian Error Linear Units", 2016. NaN in gives NaN out.
 #[inline(always)]
-pub fn gelu(z: f32) -> f32 {
+fn gelu(z: f32) -> f32 {
     const SQRT_2_OVER_PI: f32 = 0.797_884_6;
     let u = SQRT_2_OVER_PI * (z + 0.044_715 * z * z * z);
     z / (1.0 + exp(-2.0 * u))

@@ -1,4 +1,5 @@
-//! Operations over shapes: products with packed weights, and the pool of compute threads.
+//! Operations over shapes: products with packed weights, attention, norms, rotation, element by element
+//! functions, and the pool of compute threads.
 //!
 //! Knows matrices and rows of activations, not models. The result for one row of weights and one token
 //! is the same bits whatever the number of tokens in a call, the range of rows, the number of threads
@@ -21,7 +22,7 @@ mod tests;
 
 pub use activations::Activations;
 pub use attention::{HeadRing, RingData, attend};
-pub use elementwise::{gelu, gelu_mul, scale, soft_cap};
+pub use elementwise::{gelu_mul, scale, soft_cap};
 pub use kernels::Kernels;
 pub use matmul::matmul;
 pub use matrix::{Matrix, ShapeError, WeightBytes};

@@ -69,11 +69,6 @@ impl Sampler {
         self.seed
     }
 
-    /// The parameters as they were given.
-    pub fn params(&self) -> &SamplingParams {
-        &self.params
-    }
-
     /// Tells the penalties what the prompt holds.
     pub fn accept_prompt(&mut self, ids: &[u32]) {
         self.history.accept_prompt(ids);

@@ -128,11 +128,6 @@ impl StopMatcher {
     pub fn matched(&self) -> Option<&str> {
         self.matched.map(|index| self.stops[index].text.as_str())
     }
-
-    /// Bytes of text held back at the moment.
-    pub fn held_bytes(&self) -> usize {
-        self.held.len()
-    }
 }
 
 #[cfg(test)]
@@ -206,7 +201,7 @@ mod tests {
         let mut m = StopMatcher::new(strings(&["</end>", "STOP"])).unwrap();
         let mut out = String::new();
         assert!(!m.push("one </e", &mut out));
-        assert_eq!((out.as_str(), m.held_bytes()), ("one ", 3));
+        assert_eq!((out.as_str(), m.held.len()), ("one ", 3));
         assert!(!m.push("m> two S", &mut out));
         assert_eq!(out, "one </em> two ");
         assert!(m.push("TOP three", &mut out));

@@ -27,6 +27,7 @@ pub struct DirectFile {
     path: PathBuf,
     /// Every read begins and ends at a multiple of this, a power of two.
     alignment: u32,
+    /// Whether reads go past the page cache; otherwise they go through it and clean up.
     direct: bool,
 }
 
@@ -62,11 +63,6 @@ impl DirectFile {
         let _ = fadvise(&file, 0, None, Advice::Random);
         let alignment = u32::try_from(page_size()).expect("pages are small");
         Ok(Self { file, path: data.path().to_owned(), alignment, direct: false })
-    }
-
-    /// Whether reads go past the page cache (otherwise they go through it and clean up).
-    pub fn is_direct(&self) -> bool {
-        self.direct
     }
 
     /// Unit of reading in bytes, a power of two.

@@ -1,27 +1,7 @@
 //! One line of log: to the journal with its fields if stderr is the journal, else to stderr.
 
-use std::fmt;
-
 use log::LevelFilter;
 use systemd_journal_logger::{JournalLog, connected_to_journal};
-
-/// Where log lines go.
-#[derive(Debug, Clone, Copy, PartialEq, Eq)]
-pub enum Sink {
-    /// The systemd journal; key-value pairs become journal fields of their own.
-    Journal,
-    /// Standard error; key-value pairs follow the message.
-    Stderr,
-}
-
-impl fmt::Display for Sink {
-    fn fmt(&self, f: &mut fmt::Formatter<'_>) -> fmt::Result {
-        f.write_str(match self {
-            Sink::Journal => "journal",
-            Sink::Stderr => "stderr",
-        })
-    }
-}
 
 /// Logging could not start.
 #[derive(Debug, thiserror::Error)]
@@ -34,18 +14,17 @@ pub enum LoggingError {
     Twice(#[from] log::SetLoggerError),
 }
 
-/// Starts logging for this process, once.
+/// Starts logging for this process, once. Key-value pairs of a line become fields of the journal; on stderr
+/// they follow the message.
 ///
 /// The journal is used when stderr is connected to it (`JOURNAL_STREAM` names stderr's own device and
 /// inode), so a daemon started by hand below a terminal inside a service still logs to the terminal.
-pub fn start_logging(level: LevelFilter) -> Result<Sink, LoggingError> {
-    let sink = if connected_to_journal() {
+pub fn start_logging(level: LevelFilter) -> Result<(), LoggingError> {
+    if connected_to_journal() {
         JournalLog::new()?.with_extra_fields([("VERSION", env!("CARGO_PKG_VERSION"))]).install()?;
-        Sink::Journal
     } else {
         env_logger::Builder::new().filter_level(level).format_timestamp_millis().try_init()?;
-        Sink::Stderr
-    };
+    }
     log::set_max_level(level);
-    Ok(sink)
+    Ok(())
 }
