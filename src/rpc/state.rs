@@ -90,7 +90,7 @@ impl State {
     /// The tokens of a prompt text.
     pub(super) async fn prompt_tokens(&self, ready: &Ready, text: String) -> Result<Vec<u32>, Problem> {
         ready.check_prompt_bytes(text.len())?;
-        self.with_tokenizer(ready, move |tokenizer| prompt_tokens(tokenizer, &text)).await
+        self.with_tokenizer(ready, move |tokenizer| tokenizer.encode_prompt(&text, Specials::Parse)).await
     }
 }
 
@@ -104,15 +104,6 @@ impl Ready {
         }
         Err(Problem::PromptTooLong { field: "text", n_prompt, at_least: true, n_ctx })
     }
-}
-
-/// A prompt as completions take it: special tokens parsed, a beginning-of-sequence token in front where
-/// the model wants one.
-pub(super) fn prompt_tokens(tokenizer: &Tokenizer, text: &str) -> Vec<u32> {
-    let bos = tokenizer.bos().filter(|_| tokenizer.add_bos());
-    let mut tokens: Vec<u32> = bos.into_iter().collect();
-    tokens.extend(tokenizer.encode(text, Specials::Parse));
-    tokens
 }
 
 /// Names that no other request of this or an earlier process has.

@@ -28,9 +28,10 @@ impl TokenizerService for Service {
         validate::tokenize(&message.text)?;
         let specials = if message.parse_special.unwrap_or(true) { Specials::Parse } else { Specials::Plain };
         let answer = self.state.with_tokenizer(ready, move |tokenizer| {
-            let bos = tokenizer.bos().filter(|_| message.add_bos && tokenizer.add_bos());
-            let mut ids: Vec<u32> = bos.into_iter().collect();
-            ids.extend(tokenizer.encode(&message.text, specials));
+            let ids = match message.add_bos {
+                true => tokenizer.encode_prompt(&message.text, specials),
+                false => tokenizer.encode(&message.text, specials),
+            };
             let pieces = ids.iter().map(|&id| translate::bytes(id, tokenizer)).collect();
             pb::TokenizeResponse { ids, pieces }
         });
@@ -59,7 +60,7 @@ impl TokenizerService for Service {
             return Err(Problem::Fields(vec![missing]).into());
         };
         validate::tokenize(&text)?;
-        let tokens = self.state.with_tokenizer(ready, move |t| super::state::prompt_tokens(t, &text));
+        let tokens = self.state.with_tokenizer(ready, move |t| t.encode_prompt(&text, Specials::Parse));
         Ok(Response::new(pb::CountTokensResponse { n_tokens: translate::count(tokens.await?.len()) }))
     }
 }

@@ -20,7 +20,7 @@ pub enum Specials {
 const MAX_TEXT_BYTES: usize = u32::MAX as usize / 3;
 
 impl Tokenizer {
-    /// The ids of a text, without BOS.
+    /// The ids of a text, without BOS; see [`encode_prompt`](Self::encode_prompt).
     ///
     /// # Panics
     /// If the text is longer than 1.4 GB. Callers bound what they accept.
@@ -44,6 +44,16 @@ impl Tokenizer {
             }
         });
         out
+    }
+
+    /// The ids of a text that begins a sequence: [`bos`](Self::bos) in front where the model wants one.
+    ///
+    /// # Panics
+    /// As [`encode`](Self::encode).
+    pub fn encode_prompt(&self, text: &str, specials: Specials) -> Vec<u32> {
+        let mut ids: Vec<u32> = self.bos().filter(|_| self.add_bos()).into_iter().collect();
+        ids.extend(self.encode(text, specials));
+        ids
     }
 
     /// Text without special tokens and spaces.

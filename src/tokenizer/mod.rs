@@ -22,8 +22,8 @@
 //! vocabulary of 262,144 tokens and 514,906 merges takes 14 MB, and 9 MB more while it is built: texts
 //! lie in one arena, tables hold indices.
 //!
-//! Deliberately absent: chat formats, BOS (callers put [`Tokenizer::bos`] in front), any bound on the
-//! length of a text (callers refuse what exceeds their context), normalisation and clean-up.
+//! Deliberately absent: chat formats, any bound on the length of a text (callers refuse what exceeds their
+//! context), normalisation and clean-up.
 
 mod decode;
 mod encode;
