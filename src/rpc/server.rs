@@ -11,12 +11,12 @@ use tonic_health::server::HealthReporter;
 
 use super::connection::{Bounds, Connections};
 use super::deadline::KeepDeadlines;
-use super::pb::{
-    self, admin_service_server::AdminServiceServer, generation_service_server::GenerationServiceServer,
-    model_service_server::ModelServiceServer, tokenizer_service_server::TokenizerServiceServer,
-};
+use super::pb::admin_service_server::{self, AdminServiceServer};
+use super::pb::generation_service_server::{self, GenerationServiceServer};
+use super::pb::model_service_server::{self, ModelServiceServer};
+use super::pb::tokenizer_service_server::{self, TokenizerServiceServer};
 use super::state::State;
-use super::{admin, generation, models, tokens};
+use super::{admin, generation, models, pb, tokens};
 use crate::engine::EngineHandle;
 
 /// The largest message that is read. Unit: bytes.
@@ -80,11 +80,12 @@ impl Control {
 
     async fn set_health(&self, status: ServingStatus) {
         let services = [
+            // The server as a whole.
             "",
-            "pled.v1.GenerationService",
-            "pled.v1.TokenizerService",
-            "pled.v1.ModelService",
-            "pled.v1.AdminService",
+            generation_service_server::SERVICE_NAME,
+            tokenizer_service_server::SERVICE_NAME,
+            model_service_server::SERVICE_NAME,
+            admin_service_server::SERVICE_NAME,
         ];
         for service in services {
             self.health.set_service_status(service, status).await;
