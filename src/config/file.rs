@@ -120,6 +120,7 @@ fn edit_distance(a: &str, b: &str) -> usize {
 
 #[cfg(test)]
 mod tests {
+    use super::super::Settings;
     use super::*;
 
     fn parse(text: &str) -> Result<Fragment, ConfigError> {
@@ -191,6 +192,26 @@ mod tests {
     fn a_file_without_end_is_not_read_to_its_end() {
         let error = from_file(Path::new("/dev/zero")).unwrap_err().to_string();
         assert!(error.contains("more than 1048576 bytes"), "{error}");
+    }
+
+    #[test]
+    fn the_shipped_file_and_the_readme_name_every_option() {
+        let root = Path::new(env!("CARGO_MANIFEST_DIR"));
+        let shipped = root.join("deploy/pled.toml");
+        from_file(&shipped).unwrap();
+        // Options that are commented out follow their # at once, words follow a space.
+        let text = std::fs::read_to_string(&shipped).unwrap();
+        let uncomment = |line: &str| match line.strip_prefix('#') {
+            Some(option) if !option.starts_with(' ') => format!("{option}\n"),
+            _ => format!("{line}\n"),
+        };
+        let all = from_text(&shipped, &text.lines().map(uncomment).collect::<String>()).unwrap();
+        let readme = std::fs::read_to_string(root.join("README.md")).unwrap();
+        for field in Field::ALL {
+            assert!(all.get(field).is_some(), "deploy/pled.toml does not name {field}");
+            assert!(readme.contains(&format!("| `{field}` |")), "README.md does not name {field}");
+        }
+        Settings::resolve(all).unwrap();
     }
 
     #[test]

@@ -5,7 +5,7 @@
 //! channels, requests in and events out, and in counters. A [`Request`] that exists is valid; a
 //! [`Generation`] that is dropped is cancelled; a reader that does not read stops its own sequence only.
 //!
-//! Absent by intention: wire formats, chat templates, any waiting for a reader. The engine never blocks
+//! Deliberately absent: wire formats, chat templates, any waiting for a reader. The engine never blocks
 //! on a channel and never refuses what it has taken in.
 
 mod backend;

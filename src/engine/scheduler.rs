@@ -4,7 +4,7 @@
 //! keep moving while a long prompt is computed and the prompt keeps moving while others answer. Slots
 //! with a prompt take their chunks in turn, so that a short prompt does not wait for a long one.
 //!
-//! Absent by intention: clocks, channels, the model. Everything that decides stands in the arguments.
+//! Deliberately absent: clocks, channels, the model. Everything that decides stands in the arguments.
 
 use std::ops::Range;
 

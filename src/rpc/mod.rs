@@ -3,7 +3,7 @@
 //! The rule of the room: a message is checked once, here or by [`Request::new`](crate::engine::Request::new),
 //! and nothing below checks it again; whatever goes wrong meets its status code in one table.
 //!
-//! Absent by intention: decisions about tokens, order or memory. Dropping a call drops its
+//! Deliberately absent: decisions about tokens, order or memory. Dropping a call drops its
 //! [`Generation`](crate::engine::Generation), and that is all that cancellation needs.
 
 mod admin;

@@ -145,7 +145,7 @@ pub fn asset(variable: &str, name: &str) -> Option<PathBuf> {
         return Some(path);
     }
     let required = std::env::var_os("PLED_REQUIRE_ASSETS").is_some_and(|v| v == "1");
-    assert!(!required, "{} is missing; see .ci/run for how it is made", path.display());
+    assert!(!required, "{} is missing; .ci/fetch-assets downloads it", path.display());
     say(&format!("skipped: {} is missing", path.display()));
     None
 }
