@@ -80,8 +80,15 @@ const CRATES: &[(&str, &[&str])] = &[
 const INTRINSICS_ROOM: &str = "simd";
 
 /// The files that may hold unsafe code.
-const UNSAFE_ISLANDS: &[&str] =
-    &["ops/matmul.rs", "ops/outputs.rs", "simd/avx2/mod.rs", "simd/neon/mod.rs", "storage/mapping.rs"];
+const UNSAFE_ISLANDS: &[&str] = &[
+    "ops/matmul.rs",
+    "ops/outputs.rs",
+    "simd/avx2/mod.rs",
+    "simd/avx512/mod.rs",
+    "simd/neon/mod.rs",
+    "simd/panel.rs",
+    "storage/mapping.rs",
+];
 
 // ---------------------------------------------------------------------------------------------
 // The checker.
