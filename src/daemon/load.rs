@@ -10,7 +10,7 @@ use rustix::mm::{MlockAllFlags, mlockall};
 use super::memory_plan::MemoryPlan;
 use crate::config::{ConfigError, Field, Settings};
 use crate::engine::{Engine, EngineHandle, EngineOptions, Limits, ModelBackend, ModelInfo};
-use crate::model::{Model, ModelError, ModelFile, read_hparams};
+use crate::model::{HParams, Model, ModelError, ModelFile, read_hparams};
 use crate::ops::{Compute, Kernels, Pool};
 use crate::ple::{self, RowStore, TableLayout};
 use crate::tokenizer::Tokenizer;
@@ -42,6 +42,7 @@ impl LoadedModel {
         check_memory(settings, &MemoryPlan::new(&file, &hparams), n_ctx, max_sessions)?;
         let tokenizer =
             Tokenizer::from_metadata(&mut file.gguf.metadata).with_context(|| path.display().to_string())?;
+        check_vocabulary(&hparams, &tokenizer).map_err(|error| in_file(path, error))?;
         let pool = Pool::new(settings.threads).context("cannot start the compute threads")?;
         let compute = Compute { pool, kernels: Kernels::detect() };
         let model = Model::load(&file, Arc::new(compute)).map_err(|error| in_file(path, error))?;
@@ -76,6 +77,20 @@ impl LoadedModel {
 /// Errors of the model room name tensors and keys; which file they are in is known here.
 fn in_file(path: &Path, error: ModelError) -> anyhow::Error {
     anyhow::Error::from(error).context(path.display().to_string())
+}
+
+/// Every row of the embedding needs a text and every text a row: else a token could be chosen that says
+/// nothing, or a prompt be refused for what the file got wrong.
+fn check_vocabulary(hparams: &HParams, tokenizer: &Tokenizer) -> Result<(), ModelError> {
+    let shape = |n_vocab| vec![hparams.n_embd as u64, n_vocab as u64];
+    if tokenizer.n_vocab() == hparams.n_vocab {
+        return Ok(());
+    }
+    Err(ModelError::TensorShape {
+        name: "token_embd.weight".to_owned(),
+        found: shape(hparams.n_vocab),
+        expected: shape(tokenizer.n_vocab()),
+    })
 }
 
 fn check_memory(

@@ -101,13 +101,13 @@ pub enum GgufError {
         limit: u64,
     },
     /// A key or tensor name that is empty or not printable ASCII.
-    #[error("{place}: the name at byte {offset} is {found:?}, not printable ASCII of at least one character")]
+    #[error("{place}: the name at byte {offset} is {found}, not printable ASCII of at least one character")]
     Name {
         /// Entry that was being read.
         place: Place,
         /// Absolute offset of the name's first byte.
         offset: u64,
-        /// The name, with replacement characters.
+        /// The name, quoted and shortened.
         found: String,
     },
     /// A value type that does not exist.
@@ -197,7 +197,7 @@ pub enum GgufError {
         name: String,
         /// Offset in the data section.
         offset: u64,
-        /// The tensor's bytes (1 if its type is unknown).
+        /// The tensor's bytes (the least possible if its type is unknown).
         n_bytes: u64,
         /// Length of the data section in bytes.
         section_len: u64,
@@ -258,4 +258,15 @@ pub enum GgufError {
         /// What the first part says.
         expected: u64,
     },
+}
+
+/// Bytes of a file as part of a message: quoted, so that they can neither forge lines of a log nor steer a
+/// terminal, and at most 60 characters.
+pub fn quote(bytes: &[u8]) -> String {
+    // Four bytes for each of the 60 characters and one more; a longer rest is never looked at.
+    let text = String::from_utf8_lossy(&bytes[..bytes.len().min(244)]);
+    match text.char_indices().nth(60) {
+        None => format!("{text:?}"),
+        Some((at, _)) => format!("{:?}...", &text[..at]),
+    }
 }

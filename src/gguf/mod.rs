@@ -22,7 +22,7 @@ mod value;
 
 use std::io::Read;
 
-pub use error::{GgufError, Place};
+pub use error::{GgufError, Place, quote};
 pub use metadata::Metadata;
 pub use split::{join, part_name, part_of};
 pub use tensor::TensorInfo;

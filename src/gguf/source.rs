@@ -2,7 +2,7 @@
 
 use std::io::{BufRead, BufReader, Read};
 
-use super::error::{GgufError, Place};
+use super::error::{GgufError, Place, quote};
 use super::{MAX_DIRECTORY_BYTES, MAX_STRING_BYTES};
 
 /// Also the step in which buffers grow: memory follows the bytes that really arrived.
@@ -108,15 +108,10 @@ impl<'a, R: Read> Source<'a, R> {
         let offset = self.pos;
         let mut bytes = Vec::new();
         self.append(&mut bytes, len)?;
-        let printable = !bytes.is_empty() && bytes.iter().all(|b| (0x20..0x7f).contains(b));
-        match String::from_utf8(bytes) {
-            Ok(name) if printable => Ok(name),
-            Ok(found) => Err(GgufError::Name { place: self.place(), offset, found }),
-            Err(e) => {
-                let found = String::from_utf8_lossy(e.as_bytes()).into_owned();
-                Err(GgufError::Name { place: self.place(), offset, found })
-            }
+        if bytes.is_empty() || !bytes.iter().all(|b| (0x20..0x7f).contains(b)) {
+            return Err(GgufError::Name { place: self.place(), offset, found: quote(&bytes) });
         }
+        Ok(String::from_utf8(bytes).expect("ASCII is UTF-8"))
     }
 
     /// `count` packed numbers of N bytes each.

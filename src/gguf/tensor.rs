@@ -114,6 +114,11 @@ fn byte_size(t: &TensorInfo) -> Result<Option<u64>, GgufError> {
     Ok(Some(n_bytes.ok_or_else(|| wrong("has more bytes than 64 bits count"))?))
 }
 
+/// Bytes that the tensor takes at least: no type has less than a bit for an element.
+fn least_bytes(t: &TensorInfo) -> u64 {
+    t.n_bytes.unwrap_or(t.n_elements().div_ceil(8))
+}
+
 /// Checks the relative offset and makes it absolute.
 fn place_in_section(
     t: &mut TensorInfo,
@@ -125,8 +130,7 @@ fn place_in_section(
     if !offset.is_multiple_of(alignment) {
         return Err(GgufError::TensorAlignment { name: t.name.clone(), offset, alignment });
     }
-    // A tensor of unknown type has at least one byte.
-    let n_bytes = t.n_bytes.unwrap_or(1);
+    let n_bytes = least_bytes(t);
     if offset.checked_add(n_bytes).is_none_or(|end| end > section_len) {
         return Err(GgufError::TensorBounds { name: t.name.clone(), offset, n_bytes, section_len });
     }
@@ -140,7 +144,7 @@ fn refuse_overlaps(tensors: &[TensorInfo]) -> Result<(), GgufError> {
     by_offset.sort_unstable_by_key(|t| t.offset);
     for pair in by_offset.windows(2) {
         let (first, second) = (pair[0], pair[1]);
-        if first.offset + first.n_bytes.unwrap_or(1) > second.offset {
+        if first.offset + least_bytes(first) > second.offset {
             return Err(GgufError::Overlap {
                 first: first.name.clone(),
                 second: second.name.clone(),

@@ -288,6 +288,11 @@ fn malformed_tensors_are_named() {
             one(&[8], 99, 640),
             "tensor `x`: 1 bytes at offset 640 of the data section end beyond its 640 bytes",
         ),
+        // No type is known to take less than a bit for an element.
+        (
+            one(&[1 << 62], 99, 0),
+            "tensor `x`: 576460752303423488 bytes at offset 0 of the data section end beyond its 640 bytes",
+        ),
         (one(&[8], 0, 0).tensor("y", &[8], 0, 0), "tensors `x` and `y` overlap at byte 96"),
         (one(&[9], 0, 64).tensor("y", &[17], 0, 0), "tensors `y` and `x` overlap at byte 160"),
         (one(&[8], 99, 0).tensor("y", &[9], 0, 0), "tensors `x` and `y` overlap at byte 96"),

@@ -4,7 +4,7 @@ use super::error::ModelError;
 use super::hparams::{
     Architecture, HParams, LayerHParams, read_layer_kinds, read_n_layer, read_per_layer, read_positive,
 };
-use crate::gguf::Metadata;
+use crate::gguf::{Metadata, quote};
 use crate::ops::RopeFrequencies;
 
 const PREFIX: &str = "gemma3";
@@ -78,7 +78,8 @@ fn position_scale(metadata: &Metadata) -> Result<f32, ModelError> {
         None | Some("none") => Ok(1.0),
         Some("linear") => read_positive(metadata, &format!("{PREFIX}.rope.scaling.factor"), None),
         Some(other) => {
-            Err(ModelError::HParam { key, value: other.to_owned(), why: "must be \"none\" or \"linear\"" })
+            let value = quote(other.as_bytes());
+            Err(ModelError::HParam { key, value, why: "must be \"none\" or \"linear\"" })
         }
     }
 }

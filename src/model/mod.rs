@@ -26,6 +26,7 @@ pub use open::ModelFile;
 pub use scratch::Scratch;
 pub use weights::RowTable;
 
+use crate::gguf::quote;
 use crate::ops::Compute;
 use std::sync::Arc;
 use weights::Weights;
@@ -111,7 +112,7 @@ pub fn read_hparams(file: &ModelFile) -> Result<HParams, ModelError> {
     let metadata = &file.gguf.metadata;
     if let Some(kind) = metadata.opt_str("general.type")?.filter(|kind| *kind != "model") {
         return Err(ModelError::Unsupported {
-            what: format!("a file of type \"{kind}\" (general.type)"),
+            what: format!("a file of type {} (general.type)", quote(kind.as_bytes())),
             hint: "give the file of the language model itself",
         });
     }
@@ -129,7 +130,7 @@ pub fn read_hparams(file: &ModelFile) -> Result<HParams, ModelError> {
             gemma4::read(metadata, n_vocab, &divisors)
         }
         other => Err(ModelError::Unsupported {
-            what: format!("architecture \"{other}\""),
+            what: format!("architecture {}", quote(other.as_bytes())),
             hint: "pled runs gemma4 and gemma3 models",
         }),
     }

@@ -17,11 +17,11 @@ pub enum TokenizerError {
         key: &'static str,
     },
     /// A vocabulary of another family.
-    #[error("tokenizer.ggml.model `{model}` (pre `{pre}`) is not supported: it must be `gemma4` or `llama`")]
+    #[error("tokenizer.ggml.model {model} (pre {pre}) is not supported: it must be \"gemma4\" or \"llama\"")]
     UnsupportedModel {
-        /// Value of `tokenizer.ggml.model`.
+        /// Value of `tokenizer.ggml.model`, quoted and shortened.
         model: String,
-        /// Value of `tokenizer.ggml.pre`, empty if absent.
+        /// Value of `tokenizer.ggml.pre`, the same; empty if absent.
         pre: String,
     },
     /// `add_space_prefix` is true: ids would differ from what this encoder gives.
@@ -129,14 +129,4 @@ pub enum TokenizerError {
     /// Nothing would ever end an answer.
     #[error("no end-of-generation token: no usable `tokenizer.ggml.eos_token_id` nor any of the known texts")]
     NoEndOfGeneration,
-}
-
-/// Bytes of a file as part of a message: quoted, at most 60 characters.
-pub(super) fn quote(bytes: &[u8]) -> String {
-    // Four bytes for each of the 60 characters and one more; a longer rest is never looked at.
-    let text = String::from_utf8_lossy(&bytes[..bytes.len().min(244)]);
-    match text.char_indices().nth(60) {
-        None => format!("{text:?}"),
-        Some((at, _)) => format!("{:?}...", &text[..at]),
-    }
 }

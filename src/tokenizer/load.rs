@@ -3,13 +3,12 @@
 use super::{
     Rule, Tokenizer, TokenizerError,
     decode::byte_of,
-    error::quote,
     merge::ScoreRule,
     ranks::MergeTable,
     special::SpecialIndex,
     vocabulary::{Class, Vocabulary},
 };
-use crate::gguf::{Metadata, StringArray};
+use crate::gguf::{Metadata, StringArray, quote};
 
 const TOKENS: &str = "tokenizer.ggml.tokens";
 const TYPES: &str = "tokenizer.ggml.token_type";
@@ -86,7 +85,8 @@ impl Tokenizer {
             Some(_) if pre == "gemma4" => Kind::Ranks,
             Some("llama") => Kind::Scores,
             Some(model) => {
-                return Err(TokenizerError::UnsupportedModel { model: model.into(), pre: pre.into() });
+                let (model, pre) = (quote(model.as_bytes()), quote(pre.as_bytes()));
+                return Err(TokenizerError::UnsupportedModel { model, pre });
             }
         };
         if m.opt_bool("tokenizer.ggml.add_space_prefix")? == Some(true) {

@@ -2,11 +2,10 @@
 
 use super::{
     TokenizerError,
-    error::quote,
     merge::{MergeRule, Merged, Symbol},
     vocabulary::Vocabulary,
 };
-use crate::gguf::StringArray;
+use crate::gguf::{StringArray, quote};
 
 /// Which two neighbouring tokens merge, with which rank, into which token.
 ///
