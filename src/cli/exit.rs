@@ -59,7 +59,9 @@ pub(super) fn one_line(error: &anyhow::Error) -> String {
             write!(line, ": {cause}").expect("writing to a string");
         }
     }
-    line.split_whitespace().collect::<Vec<_>>().join(" ")
+    let line = line.split_whitespace().collect::<Vec<_>>().join(" ");
+    // Names in it may come from a file, and it goes to a terminal.
+    line.chars().map(|c| if c.is_control() { char::REPLACEMENT_CHARACTER } else { c }).collect()
 }
 
 /// clap's message on one line: what is wrong and its tip, without the usage.
@@ -84,6 +86,7 @@ mod tests {
         assert_eq!(one_line(&error.unwrap_err()), "cannot read x: disk on fire");
         let error = Err::<(), _>(io::Error::other("disk\non fire")).context("cannot read x");
         assert_eq!(one_line(&error.unwrap_err()), "cannot read x: disk on fire");
+        assert_eq!(one_line(&anyhow::anyhow!("tensor \x1b[31mred")), "tensor \u{fffd}[31mred");
     }
 
     #[test]
