@@ -44,7 +44,7 @@ async fn storm(server: &Server, max_tokens: u32) -> Vec<Fate> {
             let mut stream = match client.generate_stream(request(n)).await {
                 Ok(answered) => answered.into_inner(),
                 Err(status) => {
-                    assert!(begin.elapsed() < Duration::from_secs(5), "refused after {:?}", begin.elapsed());
+                    assert!(begin.elapsed() < PATIENCE, "refused after {:?}", begin.elapsed());
                     return Fate::Refused(status);
                 }
             };

@@ -1,4 +1,5 @@
 //! An allocator that is looked at: what a test program allocates at a time and at most.
+#![allow(dead_code, reason = "each test program uses its part")]
 #![allow(unreachable_pub, reason = "part of test programs")]
 
 use std::alloc::{GlobalAlloc, Layout, System};
