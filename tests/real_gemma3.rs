@@ -65,7 +65,7 @@ fn partings(expected: &Expected, loaded: &Loaded) -> Vec<Parting> {
 
 #[test]
 fn greedy_tokens_are_those_of_llama_cpp_but_for_near_ties() {
-    let Some(path) = asset("PLED_MODEL_GEMMA3_270M", "gemma3-270m.gguf") else { return };
+    let Some(path) = asset("gemma3-270m.gguf") else { return };
     let text = std::fs::read_to_string(fixture("gemma3-270m/expected.json")).unwrap();
     let expected: Expected = serde_json::from_str(&text).unwrap();
     let n_stable = expected.runs.iter().filter(|run| run.stable).count();

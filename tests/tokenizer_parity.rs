@@ -1,9 +1,6 @@
 //! Token ids against goldens of other engines, and against a slow tokenizer on random vocabularies.
 //!
-//! Tests on the published vocabularies need files that are not in the repository: GGUF files named by
-//! `PLED_VOCAB_GEMMA4` and `PLED_VOCAB_GEMMA3`, else `vocab-gemma4.gguf` and `gemma3-270m.gguf` in
-//! `PLED_CACHE` (default `~/.cache/pled-dev`). Without them they say "skipped" and pass, or fail when
-//! `PLED_REQUIRE_ASSETS=1`.
+//! The published vocabularies are not in the repository; see [`support::asset`].
 
 #[path = "tokenizer_parity/oracle.rs"]
 mod oracle;
@@ -60,12 +57,13 @@ fn load(path: &Path) -> (Tokenizer, Vocab) {
     (Tokenizer::from_metadata(&mut m).unwrap(), vocab)
 }
 
+/// The published vocabularies, if they are there.
 fn gemma4() -> Option<PathBuf> {
-    asset("PLED_VOCAB_GEMMA4", "vocab-gemma4.gguf")
+    asset("vocab-gemma4.gguf")
 }
 
 fn gemma3() -> Option<PathBuf> {
-    asset("PLED_VOCAB_GEMMA3", "gemma3-270m.gguf")
+    asset("gemma3-270m.gguf")
 }
 
 /// Ids in both modes that other engines have, and the way back.

@@ -8,3 +8,5 @@ mod real;
 mod scripted;
 mod server;
 mod status;
+#[path = "../support/mod.rs"]
+mod support;

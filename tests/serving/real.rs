@@ -11,6 +11,7 @@ use pled::tokenizer::Tokenizer;
 
 use super::load::sixty_four_clients;
 use super::scripted::{OPTIONS, hear_all, model_file};
+use super::support::{Run, fixture, runs};
 
 fn engine_of(mut file: ModelFile, mode: Mode, options: EngineOptions) -> EngineHandle {
     let tokenizer = Arc::new(Tokenizer::from_metadata(&mut file.gguf.metadata).unwrap());
@@ -28,20 +29,6 @@ fn engine_of(mut file: ModelFile, mode: Mode, options: EngineOptions) -> EngineH
     Engine { backend, tokenizer, model: info, options }.start().unwrap()
 }
 
-/// Prompt and greedy continuation, as computed by the reference implementation.
-struct Run {
-    prompt: Vec<u32>,
-    greedy: Vec<u32>,
-}
-
-fn expected(fixture: &str, file: &str) -> Vec<Run> {
-    let path = format!("{}/tests/fixtures/{fixture}/expected.json", env!("CARGO_MANIFEST_DIR"));
-    let all: serde_json::Value = serde_json::from_slice(&std::fs::read(path).unwrap()).unwrap();
-    let ids = |v: &serde_json::Value| serde_json::from_value::<Vec<u32>>(v.clone()).unwrap();
-    let runs = all["files"][file]["runs"].as_array().unwrap();
-    runs.iter().map(|r| Run { prompt: ids(&r["prompt"]), greedy: ids(&r["greedy"]) }).collect()
-}
-
 fn greedy(run: &Run) -> Draft {
     Draft {
         prompt: run.prompt.clone(),
@@ -54,24 +41,24 @@ fn greedy(run: &Run) -> Draft {
 #[test]
 fn greedy_answers_equal_the_reference_in_every_mode_and_chunking_alone_and_together() {
     let options = EngineOptions { n_ctx: 128, ..OPTIONS };
-    for (fixture, modes) in [
+    for (folder, modes) in [
         ("gemma4-ple", &[Mode::Direct, Mode::Mmap, Mode::Resident][..]),
         ("gemma4-keqv", &[Mode::Auto]),
         ("gemma3", &[Mode::Auto]),
     ] {
-        let runs = expected(fixture, "model-f32.gguf");
+        let runs = runs(&fixture(folder), "f32");
         for &mode in modes {
             for prefill_chunk in [1, 7, 128] {
                 let options = EngineOptions { prefill_chunk, ..options };
-                let engine = engine_of(model_file(&format!("{fixture}/model-f32.gguf")), mode, options);
+                let engine = engine_of(model_file(&format!("{folder}/model-f32.gguf")), mode, options);
                 let request = |run| pled::engine::Request::new(greedy(run), engine.limits()).unwrap();
                 for run in &runs {
                     let alone = hear_all(engine.submit(request(run)).unwrap());
-                    assert_eq!(alone.token_ids, run.greedy, "{fixture} {mode} chunks of {prefill_chunk}");
+                    assert_eq!(alone.token_ids, run.greedy, "{folder} {mode} chunks of {prefill_chunk}");
                 }
                 let together: Vec<_> = runs.iter().map(|r| engine.submit(request(r)).unwrap()).collect();
                 for (generation, run) in together.into_iter().zip(&runs) {
-                    assert_eq!(hear_all(generation).token_ids, run.greedy, "{fixture} {mode} in turns");
+                    assert_eq!(hear_all(generation).token_ids, run.greedy, "{folder} {mode} in turns");
                 }
             }
         }
@@ -81,7 +68,7 @@ fn greedy_answers_equal_the_reference_in_every_mode_and_chunking_alone_and_toget
 #[test]
 fn rows_are_counted_for_requests_and_for_the_whole() {
     let engine = engine_of(model_file("gemma4-ple/model-q4_0.gguf"), Mode::Direct, OPTIONS);
-    let run = &expected("gemma4-ple", "model-q4_0.gguf")[1];
+    let run = &runs(&fixture("gemma4-ple"), "q4_0")[1];
     let request = pled::engine::Request::new(greedy(run), engine.limits()).unwrap();
     let heard = hear_all(engine.submit(request).unwrap());
     let t = heard.done().timings;
@@ -116,11 +103,10 @@ fn a_model_is_described() {
 fn a_vanished_file_fails_what_needs_it_and_nothing_else() {
     let dir = tempfile::tempdir().unwrap();
     let path = dir.path().join("model.gguf");
-    let source = format!("{}/tests/fixtures/gemma4-ple/model-f32.gguf", env!("CARGO_MANIFEST_DIR"));
-    std::fs::copy(source, &path).unwrap();
+    std::fs::copy(fixture("gemma4-ple/model-f32.gguf"), &path).unwrap();
     let options = EngineOptions { n_ctx: 128, ..OPTIONS };
     let engine = engine_of(ModelFile::open(&path).unwrap(), Mode::Direct, options);
-    let run = &expected("gemma4-ple", "model-f32.gguf")[0];
+    let run = &runs(&fixture("gemma4-ple"), "f32")[0];
     let ask = || {
         let request = pled::engine::Request::new(greedy(run), engine.limits()).unwrap();
         hear_all(engine.submit(request).unwrap())
@@ -147,8 +133,7 @@ fn a_vanished_file_fails_what_needs_it_and_nothing_else() {
 fn a_lost_row_ends_one_of_two_sequences_of_a_step() {
     let dir = tempfile::tempdir().unwrap();
     let path = dir.path().join("model.gguf");
-    let source = format!("{}/tests/fixtures/gemma4-ple/model-f32.gguf", env!("CARGO_MANIFEST_DIR"));
-    std::fs::copy(source, &path).unwrap();
+    std::fs::copy(fixture("gemma4-ple/model-f32.gguf"), &path).unwrap();
     let file = ModelFile::open(&path).unwrap();
     let table = file.gguf.tensor("per_layer_token_embd.weight").unwrap();
     let row_200 = table.offset + 200 * 7 * 32 * 4;

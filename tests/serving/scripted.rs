@@ -2,7 +2,6 @@
 //! one, rows can fail, and the rules of [`Backend`] are asserted.
 
 use std::collections::VecDeque;
-use std::path::Path;
 use std::sync::atomic::{AtomicUsize, Ordering};
 use std::sync::{Arc, Condvar, Mutex};
 use std::time::{Duration, Instant};
@@ -14,6 +13,8 @@ use pled::engine::{
 use pled::model::ModelFile;
 use pled::sampling::SamplingParams;
 use pled::tokenizer::Tokenizer;
+
+use super::support::fixture;
 
 /// Ids of the fixtures' vocabulary that stand for one visible character each.
 pub(crate) const LETTERS: std::ops::RangeInclusive<u32> = 311..=346;
@@ -251,8 +252,7 @@ pub(crate) const OPTIONS: EngineOptions = EngineOptions {
 };
 
 pub(crate) fn model_file(name: &str) -> ModelFile {
-    let path = Path::new(env!("CARGO_MANIFEST_DIR")).join("tests/fixtures").join(name);
-    ModelFile::open(&path).unwrap()
+    ModelFile::open(&fixture(name)).unwrap()
 }
 
 pub(crate) fn tokenizer() -> Arc<Tokenizer> {

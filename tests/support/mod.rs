@@ -131,22 +131,22 @@ pub fn runs(folder: &Path, tag: &str) -> Vec<Run> {
     serde_json::from_value(all["files"][format!("model-{tag}.gguf")]["runs"].clone()).unwrap()
 }
 
-/// A large file that the repository does not hold: `$VARIABLE`, else `NAME` in the cache folder
-/// (`$PLED_CACHE`, default `~/.cache/pled-dev`).
+/// A large file that the repository does not hold: `NAME` in the folder `$PLED_CACHE` (default
+/// `~/.cache/pled-dev`), where `.ci/fetch-assets` puts it.
 ///
 /// `None` if it is not there, said plainly; with `PLED_REQUIRE_ASSETS=1` that fails the test.
-pub fn asset(variable: &str, name: &str) -> Option<PathBuf> {
-    let cache = || match std::env::var_os("PLED_CACHE") {
+pub fn asset(name: &str) -> Option<PathBuf> {
+    let cache = match std::env::var_os("PLED_CACHE") {
         Some(cache) => PathBuf::from(cache),
         None => PathBuf::from(std::env::var_os("HOME").unwrap_or_default()).join(".cache/pled-dev"),
     };
-    let path = std::env::var_os(variable).map_or_else(|| cache().join(name), PathBuf::from);
+    let path = cache.join(name);
     if path.exists() {
         return Some(path);
     }
     let required = std::env::var_os("PLED_REQUIRE_ASSETS").is_some_and(|v| v == "1");
     assert!(!required, "{} is missing; .ci/fetch-assets downloads it", path.display());
-    say(&format!("skipped: {} is missing", path.display()));
+    say(&format!("skipped: {} is missing; .ci/fetch-assets downloads it", path.display()));
     None
 }
 
