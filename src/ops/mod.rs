@@ -17,6 +17,7 @@ mod norm;
 mod outputs;
 mod pool;
 mod rope;
+mod team;
 #[cfg(test)]
 mod tests;
 

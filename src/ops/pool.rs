@@ -1,7 +1,12 @@
 //! The threads that compute. The calling thread works too; one thread means no pool at all.
 
+use super::team::Team;
+use std::fmt;
 use std::ops::Range;
-use std::sync::Mutex;
+use std::sync::{Mutex, PoisonError};
+
+/// Tasks that work is split into for each thread.
+const TASKS_PER_THREAD: usize = 4;
 
 /// Why there is no pool.
 #[derive(Debug, thiserror::Error)]
@@ -15,14 +20,16 @@ pub enum PoolError {
         /// Threads asked for.
         n_threads: usize,
         /// What the system said.
-        source: rayon::ThreadPoolBuildError,
+        source: std::io::Error,
     },
 }
 
 /// Compute threads: the caller of an operation and `n_threads - 1` helpers.
-#[derive(Debug)]
+///
+/// One operation runs at a time. An operation that is called from another one, or by another thread
+/// meanwhile, runs on its caller alone.
 pub struct Pool {
-    helpers: Option<rayon::ThreadPool>,
+    helpers: Option<Team>,
     n_threads: usize,
 }
 
@@ -32,13 +39,7 @@ impl Pool {
         let helpers = match n_threads {
             0 => return Err(PoolError::NoThreads),
             1 => None,
-            _ => Some(
-                rayon::ThreadPoolBuilder::new()
-                    .num_threads(n_threads - 1)
-                    .thread_name(|i| format!("compute-{}", i + 1))
-                    .build()
-                    .map_err(|source| PoolError::Spawn { n_threads, source })?,
-            ),
+            _ => Some(Team::new(n_threads - 1).map_err(|source| PoolError::Spawn { n_threads, source })?),
         };
         Ok(Self { helpers, n_threads })
     }
@@ -51,7 +52,7 @@ impl Pool {
     /// Calls `f` with ranges that together are 0..n, each at least `min_per_task` long but for the
     /// last, on all threads; returns when all are done.
     pub fn for_each_range(&self, n: usize, min_per_task: usize, f: impl Fn(Range<usize>) + Sync) {
-        let len = n.div_ceil(self.n_threads).max(min_per_task).max(1);
+        let len = self.items_per_task(n).max(min_per_task);
         let chunks = (0..n).step_by(len).map(|start| start..(start + len).min(n));
         self.for_each(chunks, f);
     }
@@ -60,7 +61,7 @@ impl Pool {
     /// threads; returns when all are done.
     pub fn for_each_rows_mut(&self, data: &mut [f32], row_len: usize, f: impl Fn(usize, &mut [f32]) + Sync) {
         assert!(row_len > 0 && data.len().is_multiple_of(row_len), "rows of {row_len} in {}", data.len());
-        let rows_per_task = (data.len() / row_len).div_ceil(self.n_threads).max(1);
+        let rows_per_task = self.items_per_task(data.len() / row_len);
         let chunks = data.chunks_mut(rows_per_task * row_len).enumerate();
         self.for_each(chunks, |(i, chunk)| f(i * rows_per_task, chunk));
     }
@@ -68,7 +69,7 @@ impl Pool {
     /// Splits `data` into chunks of a multiple of `granule` elements, the last one shorter, and calls
     /// `f(start, chunk)` on all threads; returns when all are done.
     pub fn for_each_chunk_mut(&self, data: &mut [f32], granule: usize, f: impl Fn(usize, &mut [f32]) + Sync) {
-        let len = data.len().div_ceil(self.n_threads).next_multiple_of(granule).max(1);
+        let len = self.items_per_task(data.len()).next_multiple_of(granule);
         let chunks = data.chunks_mut(len).enumerate();
         self.for_each(chunks, |(i, chunk)| f(i * len, chunk));
     }
@@ -79,18 +80,24 @@ impl Pool {
             return items.for_each(f);
         };
         let items = Mutex::new(items);
-        let work = || {
+        helpers.run(&|| {
             loop {
-                let next = items.lock().unwrap_or_else(|e| e.into_inner()).next();
+                let next = items.lock().unwrap_or_else(PoisonError::into_inner).next();
                 let Some(item) = next else { break };
                 f(item);
             }
-        };
-        helpers.in_place_scope(|scope| {
-            for _ in 1..self.n_threads {
-                scope.spawn(|_| work());
-            }
-            work();
         });
+    }
+
+    /// A good number of items in each of the tasks that `n` items are split into: several tasks for each
+    /// thread, so that one that comes late or is slow has less to do.
+    fn items_per_task(&self, n: usize) -> usize {
+        n.div_ceil(if self.n_threads > 1 { TASKS_PER_THREAD * self.n_threads } else { 1 }).max(1)
+    }
+}
+
+impl fmt::Debug for Pool {
+    fn fmt(&self, f: &mut fmt::Formatter<'_>) -> fmt::Result {
+        write!(f, "Pool({} threads)", self.n_threads)
     }
 }

@@ -352,3 +352,49 @@ fn pool_runs_every_item_once() {
         }
     }
 }
+
+#[test]
+fn pool_survives_panics_nesting_and_other_callers() {
+    use std::sync::atomic::{AtomicU32, Ordering};
+    let pool = Pool::new(3).unwrap();
+    for at in 0..30 {
+        let result = std::panic::catch_unwind(std::panic::AssertUnwindSafe(|| {
+            pool.for_each_range(30, 1, |range| assert!(!range.contains(&at), "item {at}"));
+        }));
+        let message = *result.unwrap_err().downcast::<String>().unwrap();
+        assert_eq!(message, format!("item {at}"));
+    }
+    let count = AtomicU32::new(0);
+    let count_all = || {
+        pool.for_each_range(10, 1, |outer| {
+            for _ in outer {
+                pool.for_each_range(10, 1, |inner| {
+                    _ = count.fetch_add(inner.len() as u32, Ordering::Relaxed)
+                });
+            }
+        });
+    };
+    std::thread::scope(|scope| {
+        for _ in 0..4 {
+            scope.spawn(|| (0..50).for_each(|_| count_all()));
+        }
+    });
+    assert_eq!(count.into_inner(), 4 * 50 * 100);
+}
+
+/// Many short rounds, with pauses in which helpers go to sleep or are about to.
+#[test]
+fn pool_loses_no_round() {
+    use std::sync::atomic::{AtomicU64, Ordering};
+    let pool = Pool::new(4).unwrap();
+    let sum = AtomicU64::new(0);
+    let mut expected = 0;
+    for round in 0..3000_u64 {
+        pool.for_each_range(7, 1, |range| _ = sum.fetch_add(range.len() as u64 * round, Ordering::Relaxed));
+        expected += 7 * round;
+        assert_eq!(sum.load(Ordering::Relaxed), expected);
+        if round % 100 == 0 {
+            std::thread::sleep(std::time::Duration::from_micros(round / 3));
+        }
+    }
+}

@@ -63,16 +63,15 @@ unsafe fn tile<F: Unpack32, const T: usize>(
                 let xq = _mm256_loadu_si256(x.q.as_ptr().add(32 * at).cast());
                 let xd = _mm_set1_ps(*x.d.as_ptr().add(at));
                 let sum = _mm_set1_epi32(*x.sums.as_ptr().add(at));
-                let mut dots = [_mm256_setzero_si256(); TILE_ROWS];
+                let mut pairs = [_mm256_setzero_si256(); TILE_ROWS];
                 for r in 0..TILE_ROWS {
-                    let pairs = if F::MAX_CODE.is_none() {
+                    pairs[r] = if F::MAX_CODE.is_none() {
                         pair_products::<true>(codes[r], xq)
                     } else {
                         pair_products::<false>(codes[r], xq)
                     };
-                    dots[r] = _mm256_madd_epi16(pairs, _mm256_set1_epi16(1));
                 }
-                let mut dots = sum_lanes(dots);
+                let mut dots = sum_pairs::<F>(pairs);
                 if F::OFFSET != 0 {
                     dots = _mm_sub_epi32(dots, _mm_mullo_epi32(sum, _mm_set1_epi32(F::OFFSET)));
                 }
@@ -89,6 +88,29 @@ unsafe fn tile<F: Unpack32, const T: usize>(
         unsafe { _mm_storeu_ps(out[first + t].as_mut_ptr(), acc[t]) };
     }
     T
+}
+
+/// The sums of the 16 lanes of each of four vectors of pair products.
+#[inline]
+#[target_feature(enable = "avx2")]
+fn sum_pairs<F: Unpack32>(pairs: [__m256i; TILE_ROWS]) -> __m128i {
+    let ones = _mm256_set1_epi16(1);
+    let four_pairs_fit = match F::MAX_CODE {
+        Some(max) => 4 * 2 * 127 * max <= i16::MAX as i32,
+        None => false,
+    };
+    if four_pairs_fit {
+        let rows01 = _mm256_hadd_epi16(pairs[0], pairs[1]);
+        let rows23 = _mm256_hadd_epi16(pairs[2], pairs[3]);
+        let quads = _mm256_madd_epi16(_mm256_hadd_epi16(rows01, rows23), ones);
+        _mm_add_epi32(_mm256_castsi256_si128(quads), _mm256_extracti128_si256::<1>(quads))
+    } else {
+        let mut quads = pairs;
+        for r in 0..TILE_ROWS {
+            quads[r] = _mm256_madd_epi16(pairs[r], ones);
+        }
+        sum_lanes(quads)
+    }
 }
 
 impl Unpack32 for Q4_0 {
