@@ -19,17 +19,10 @@ impl Prompt {
     pub(super) fn ids(&self, tokenizer: &Tokenizer) -> Result<Vec<u32>, UsageError> {
         match (&self.prompt, &self.prompt_ids) {
             (_, Some(ids)) => parse_ids(ids),
-            (Some(text), None) => Ok(with_bos(tokenizer, text)),
+            (Some(text), None) => Ok(tokenizer.encode_prompt(text, Specials::Parse)),
             (None, None) => Err(UsageError("give --prompt or --prompt-ids".to_owned())),
         }
     }
-}
-
-/// The ids of a text behind the model's beginning-of-sequence token.
-pub(super) fn with_bos(tokenizer: &Tokenizer, text: &str) -> Vec<u32> {
-    let mut ids: Vec<u32> = tokenizer.bos().filter(|_| tokenizer.add_bos()).into_iter().collect();
-    ids.extend(tokenizer.encode(text, Specials::Parse));
-    ids
 }
 
 fn parse_ids(text: &str) -> Result<Vec<u32>, UsageError> {

@@ -5,7 +5,6 @@ use std::path::PathBuf;
 
 use anyhow::Context;
 
-use super::prompt::with_bos;
 use crate::model::ModelFile;
 use crate::tokenizer::{Specials, Tokenizer};
 
@@ -30,7 +29,7 @@ pub(super) fn run(args: &Args, out: &mut impl Write) -> anyhow::Result<()> {
     let tokenizer = Tokenizer::from_metadata(&mut file.gguf.metadata)
         .with_context(|| args.model.display().to_string())?;
     let ids = match args.bos {
-        true => with_bos(&tokenizer, &args.text),
+        true => tokenizer.encode_prompt(&args.text, Specials::Parse),
         false => tokenizer.encode(&args.text, Specials::Parse),
     };
     if args.ids {
