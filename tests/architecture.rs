@@ -43,7 +43,6 @@ const CRATES: &[(&str, &[&str])] = &[
     // In `ops` for the tests of its kernels.
     ("rand", &["sampling", "ops"]),
     ("rand_chacha", &["sampling", "ops"]),
-    ("rayon", &["ops"]),
     // In `daemon` to lock the whole process in memory.
     ("rustix", &["storage", "daemon"]),
     ("sd_notify", &["systemd"]),
@@ -83,6 +82,7 @@ const INTRINSICS_ROOM: &str = "simd";
 const UNSAFE_ISLANDS: &[&str] = &[
     "ops/matmul.rs",
     "ops/outputs.rs",
+    "ops/team.rs",
     "simd/avx2/mod.rs",
     "simd/avx512/mod.rs",
     "simd/neon/mod.rs",
@@ -525,8 +525,8 @@ fn a_crate_or_an_intrinsic_in_the_wrong_room_is_reported() {
         ("engine/mod.rs", "use tonic::Status;", "engine may not use the crate tonic"),
         ("engine/mod.rs", "use ::tonic::Status;", "engine may not use the crate tonic"),
         ("engine/mod.rs", "fn f() -> ::tonic::Status {}", "engine may not use the crate tonic"),
-        ("model/mod.rs", "use {rayon::join, std::io};", "model may not use the crate rayon"),
-        ("model/mod.rs", "use rayon;", "model may not use the crate rayon"),
+        ("model/mod.rs", "use {memmap2::Mmap, std::io};", "model may not use the crate memmap2"),
+        ("model/mod.rs", "use memmap2;", "model may not use the crate memmap2"),
         ("ops/mod.rs", "fn f() { log::info!(\"x\") }", "ops may not use the crate log"),
         ("ops/mod.rs", "use std::arch::x86_64::*;", "intrinsics outside of simd"),
         ("ops/mod.rs", "use core::{arch::aarch64::vld1q_f32, mem};", "intrinsics outside of simd"),
@@ -556,7 +556,7 @@ fn what_is_no_use_is_not_reported() {
             "engine/queue.rs",
             "use super::rpc; mod inner { mod deep { use super::super::rpc; } use super::x; }",
         ),
-        ("cli/mod.rs", "use crate::{daemon, config, systemd, engine, quant}; use std::rayon;"),
+        ("cli/mod.rs", "use crate::{daemon, config, systemd, engine, quant}; use std::memmap2;"),
         ("simd/avx2.rs", "use std::arch::x86_64::*; fn f() { asm!(\"nop\") }"),
         ("main.rs", "use pled::cli; fn main() { pled::cli::main() }"),
     ] {
