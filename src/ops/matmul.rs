@@ -1,8 +1,7 @@
 //! Products of activations with packed weights.
-#![allow(unsafe_code)]
 
 use super::kernels::with_isa;
-use super::outputs::{Columns, Outputs};
+use super::outputs::{Columns, for_each_columns};
 use super::{Activations, Compute, Matrix};
 use crate::simd::{Isa, PANEL_ROWS, TILE_ROWS};
 use std::ops::Range;
@@ -28,25 +27,21 @@ pub fn matmul(c: &Compute, w: &Matrix, rows: Range<usize>, x: &mut Activations, 
     }
     x.prepare(c, w.format());
     let x = &*x;
-    let out = Outputs::new(out, rows.len());
     let use_panels = w.format().block_len() > 1 && x.n_tokens() >= MIN_PANEL_TOKENS;
     let unit = if use_panels { PANEL_ROWS } else { TILE_ROWS };
-    c.pool.for_each_range(rows.len().div_ceil(unit), 1, |units| {
-        let columns = units.start * unit..(units.end * unit).min(rows.len());
-        // SAFETY: the pool hands out ranges that do not overlap, each once.
-        let mut out = unsafe { out.columns(columns) };
+    for_each_columns(&c.pool, out, rows.len(), unit, |out| {
         with_isa!(c.kernels, isa => {
             if use_panels {
-                dot_panels(isa, w, rows.start, x, &mut out)
+                dot_panels(isa, w, rows.start, x, out)
             } else {
-                dot_tiles(isa, w, rows.start, x, &mut out)
+                dot_tiles(isa, w, rows.start, x, out)
             }
         });
     });
 }
 
-/// The same for many tokens and quantised weights.
-fn dot_panels<I: Isa>(isa: I, w: &Matrix, first_row: usize, x: &Activations, out: &mut Columns<'_>) {
+/// `out` = rows of `w` from `first_row` on times every token, for many tokens and quantised weights.
+fn dot_panels<I: Isa>(isa: I, w: &Matrix, first_row: usize, x: &Activations, mut out: Columns<'_>) {
     let format = w.format();
     let mut panel = I::Panel::default();
     let mut dots = [[0.0; PANEL_ROWS]; PANEL_TOKENS];
@@ -68,8 +63,8 @@ fn dot_panels<I: Isa>(isa: I, w: &Matrix, first_row: usize, x: &Activations, out
     }
 }
 
-/// `out` = rows of `w` from `first_row` on times every token.
-fn dot_tiles<I: Isa>(isa: I, w: &Matrix, first_row: usize, x: &Activations, out: &mut Columns<'_>) {
+/// The same for few tokens or float weights.
+fn dot_tiles<I: Isa>(isa: I, w: &Matrix, first_row: usize, x: &Activations, mut out: Columns<'_>) {
     let format = w.format();
     let rows = out.rows();
     // A tile takes one row of each quarter, so that weights are read as four long streams: rows next to
