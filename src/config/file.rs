@@ -120,7 +120,7 @@ fn edit_distance(a: &str, b: &str) -> usize {
 
 #[cfg(test)]
 mod tests {
-    use super::super::Settings;
+    use super::super::{DEFAULT_N_CTX, Settings};
     use super::*;
 
     fn parse(text: &str) -> Result<Fragment, ConfigError> {
@@ -195,7 +195,7 @@ mod tests {
     }
 
     #[test]
-    fn the_shipped_file_and_the_readme_name_every_option() {
+    fn the_shipped_file_and_the_readme_name_every_option_and_the_file_its_default() {
         let root = Path::new(env!("CARGO_MANIFEST_DIR"));
         let shipped = root.join("deploy/pled.toml");
         from_file(&shipped).unwrap();
@@ -211,7 +211,13 @@ mod tests {
             assert!(all.get(field).is_some(), "deploy/pled.toml does not name {field}");
             assert!(readme.contains(&format!("| `{field}` |")), "README.md does not name {field}");
         }
-        Settings::resolve(all).unwrap();
+        let shown = Settings::resolve(all).unwrap();
+        let defaults = Settings::resolve(Fragment::default()).unwrap();
+        assert_eq!((&shown.listen, shown.n_ctx), (&defaults.listen, Some(DEFAULT_N_CTX)));
+        assert_eq!((shown.ple_mode, shown.ple_cache_bytes), (defaults.ple_mode, defaults.ple_cache_bytes));
+        assert_eq!((shown.max_sessions, shown.queue_depth), (defaults.max_sessions, defaults.queue_depth));
+        assert_eq!(shown.mlock, defaults.mlock);
+        assert_eq!(shown.allow_unauthenticated_lan, defaults.allow_unauthenticated_lan);
     }
 
     #[test]

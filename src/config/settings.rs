@@ -245,39 +245,6 @@ mod tests {
         assert_eq!(settings.queue_depth, DEFAULT_QUEUE_DEPTH);
     }
 
-    /// The file that is installed shows every option, and what is commented out is the default.
-    #[test]
-    fn the_shipped_file_shows_every_option_with_its_default() {
-        let shipped = include_str!("../../deploy/pled.toml");
-        let is_option =
-            |line: &&str| Field::ALL.iter().any(|f| line.starts_with(&format!("#{} = ", f.name())));
-        let uncommented: String = shipped
-            .lines()
-            .map(|line| if is_option(&line) { &line[1..] } else { line })
-            .flat_map(|line| [line, "\n"])
-            .collect();
-        let directory = tempfile::tempdir().unwrap();
-        let path = directory.path().join("pled.toml");
-        std::fs::write(&path, shipped).unwrap();
-        let as_it_is = Settings::resolve(from_file(&path).unwrap()).unwrap();
-        assert!(as_it_is.model().is_ok());
-
-        std::fs::write(&path, uncommented).unwrap();
-        let given = from_file(&path).unwrap();
-        for field in Field::ALL {
-            assert!(given.get(field).is_some(), "{field} is not in deploy/pled.toml");
-        }
-        let shown = Settings::resolve(given).unwrap();
-        let defaults = Settings::resolve(Fragment::default()).unwrap();
-        assert_eq!(shown.listen, defaults.listen);
-        assert_eq!(shown.n_ctx, Some(DEFAULT_N_CTX));
-        assert_eq!(shown.ple_mode, defaults.ple_mode);
-        assert_eq!(shown.ple_cache_bytes, defaults.ple_cache_bytes);
-        assert_eq!((shown.max_sessions, shown.queue_depth), (defaults.max_sessions, defaults.queue_depth));
-        assert_eq!(shown.mlock, defaults.mlock);
-        assert_eq!(shown.allow_unauthenticated_lan, defaults.allow_unauthenticated_lan);
-    }
-
     #[test]
     fn an_error_names_place_option_value_and_what_to_do() {
         assert_eq!(
