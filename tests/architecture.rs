@@ -43,6 +43,7 @@ const CRATES: &[(&str, &[&str])] = &[
     // In `ops` for the tests of its kernels.
     ("rand", &["sampling", "ops"]),
     ("rand_chacha", &["sampling", "ops"]),
+    ("rayon", &["ops"]),
     // In `daemon` to lock the whole process in memory.
     ("rustix", &["storage", "daemon"]),
     ("sd_notify", &["systemd"]),

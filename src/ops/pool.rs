@@ -20,7 +20,7 @@ pub enum PoolError {
         /// Threads asked for.
         n_threads: usize,
         /// What the system said.
-        source: std::io::Error,
+        source: rayon::ThreadPoolBuildError,
     },
 }
 

@@ -3,7 +3,8 @@
 //! Decoding a token is some hundred products of 10 to 500 microseconds each, one after the other. A
 //! general pool needs about 10 to hand out each of them and to hear that all are done. Helpers here look
 //! for work without sleeping for a while, and the caller waits only for helpers that have begun: one that
-//! the system has put aside holds nobody up.
+//! the system has put aside holds nobody up. Rayon starts the threads and ends them; each runs one job for
+//! as long as the team lives.
 #![allow(unsafe_code)]
 
 use std::any::Any;
@@ -11,7 +12,6 @@ use std::cell::UnsafeCell;
 use std::panic::{AssertUnwindSafe, catch_unwind, resume_unwind};
 use std::sync::atomic::{AtomicBool, AtomicU64, AtomicUsize, Ordering};
 use std::sync::{Arc, Condvar, Mutex, MutexGuard, PoisonError, TryLockError};
-use std::thread::JoinHandle;
 use std::time::{Duration, Instant};
 
 /// How long a helper without work looks for some before it sleeps: longer than what lies between two
@@ -28,7 +28,8 @@ const OPEN: u64 = 1 << 63;
 /// The helpers. The caller of [`run`](Self::run) is not one of them.
 pub(super) struct Team {
     shared: Arc<Shared>,
-    threads: Vec<JoinHandle<()>>,
+    /// Kept for its end: dropping it lets the threads go once their job has returned.
+    _threads: rayon::ThreadPool,
     /// Held during a round.
     round: Mutex<()>,
 }
@@ -56,7 +57,11 @@ unsafe impl Send for Shared {}
 
 impl Team {
     /// Starts `n` helpers.
-    pub(super) fn new(n: usize) -> std::io::Result<Self> {
+    pub(super) fn new(n: usize) -> Result<Self, rayon::ThreadPoolBuildError> {
+        let threads = rayon::ThreadPoolBuilder::new()
+            .num_threads(n)
+            .thread_name(|i| format!("compute-{}", i + 1))
+            .build()?;
         let shared = Arc::new(Shared {
             state: AtomicU64::new(0),
             work: UnsafeCell::new(None),
@@ -66,14 +71,9 @@ impl Team {
             asleep: Mutex::new(()),
             wake: Condvar::new(),
         });
-        let mut team = Self { shared, threads: Vec::new(), round: Mutex::new(()) };
-        for i in 0..n {
-            let shared = team.shared.clone();
-            let thread = std::thread::Builder::new().name(format!("compute-{}", i + 1));
-            // On failure, dropping the team ends the helpers that were started.
-            team.threads.push(thread.spawn(move || shared.help())?);
-        }
-        Ok(team)
+        let of_threads = shared.clone();
+        threads.spawn_broadcast(move |_| of_threads.help());
+        Ok(Self { shared, _threads: threads, round: Mutex::new(()) })
     }
 
     /// Calls `work` on this thread and on every helper that is free in time; returns when all these calls
@@ -104,10 +104,6 @@ impl Drop for Team {
     fn drop(&mut self) {
         self.shared.quit.store(true, Ordering::SeqCst);
         self.shared.wake_all();
-        for thread in self.threads.drain(..) {
-            // Helpers catch panics of the work; there is nothing to learn from the result.
-            _ = thread.join();
-        }
     }
 }
 
