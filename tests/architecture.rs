@@ -81,7 +81,6 @@ const INTRINSICS_ROOM: &str = "simd";
 
 /// The files that may hold unsafe code.
 const UNSAFE_ISLANDS: &[&str] = &[
-    "ops/matmul.rs",
     "ops/outputs.rs",
     "ops/team.rs",
     "simd/avx2/mod.rs",
