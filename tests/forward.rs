@@ -137,7 +137,7 @@ fn sequences_in_one_batch_do_not_see_each_other() {
 #[test]
 fn a_batch_that_does_not_fit_is_refused_and_nothing_advances() {
     let loaded = Loaded::open(&fixture("gemma4-ple/model-q4_0.gguf"), Kernels::detect(), 1);
-    let mut kv = loaded.model.new_kv(8, 4);
+    let mut kv = loaded.model.new_kv(8, 4).unwrap();
     let mut scratch = loaded.scratch();
     let mut run = |tokens: &[u32]| {
         let mut rows = loaded.rows(tokens);

@@ -5,6 +5,8 @@
 
 #[path = "support/damage.rs"]
 mod damage;
+#[path = "support/forge.rs"]
+mod forge;
 #[path = "support/gauge.rs"]
 mod gauge;
 
@@ -13,10 +15,13 @@ use std::panic::catch_unwind;
 use std::path::Path;
 
 use damage::{Random, Specimen, from_env, mutate, mutate_model};
-use gauge::{MAX_ALLOCATION, alone};
+use forge::Forge;
+use gauge::{Gauges, MAX_ALLOCATION, alone};
 use pled::config::{Field, Fragment, Origin, Settings};
 use pled::daemon::LoadedModel;
 use pled::engine::{Draft, EngineOptions, Event, Failure, Request, Stopping};
+use pled::gguf::Value;
+use pled::quant::BlockFormat;
 
 /// How far a file got.
 #[derive(Debug)]
@@ -24,6 +29,7 @@ enum Outcome {
     Refused(String),
     Failed(Failure),
     Answered(usize),
+    Panicked,
 }
 
 /// Loads the model and asks it for a few tokens, as the daemon would.
@@ -80,6 +86,13 @@ fn said_once(error: &anyhow::Error) -> String {
 
 const SPECIALS: pled::tokenizer::Specials = pled::tokenizer::Specials::Parse;
 
+/// [`run`], and the largest single allocation that it made.
+fn run_gauged(gauges: &mut Gauges, path: &Path, ple_mode: &str) -> (Outcome, usize) {
+    gauges.reset();
+    let outcome = catch_unwind(|| run(path, ple_mode)).unwrap_or(Outcome::Panicked);
+    (outcome, gauges.largest())
+}
+
 #[test]
 fn damaged_models_are_refused_or_answer() {
     let mut gauges = alone();
@@ -108,12 +121,10 @@ fn damaged_models_are_refused_or_answer() {
         std::fs::write(&path, &bytes).unwrap();
         let mode = *random.pick(&["direct", "mmap", "resident"]);
         let which = format!("PLED_MUTATIONS_SEED={seed}, file {i}, {mode}: {how}");
-        gauges.reset();
-        let outcome = catch_unwind(|| run(&path, mode));
-        let single = gauges.largest();
+        let (outcome, single) = run_gauged(&mut gauges, &path, mode);
         assert!(single <= MAX_ALLOCATION, "an allocation of {single} bytes; {which}");
         largest = largest.max(single);
-        match outcome.unwrap_or_else(|_| panic!("a panic; {which}")) {
+        match outcome {
             Outcome::Refused(text) => {
                 n_refused += 1;
                 let plain = !text.contains(char::is_control);
@@ -128,6 +139,7 @@ fn damaged_models_are_refused_or_answer() {
                 answered += 1;
                 assert!((1..=3).contains(&n_tokens), "{n_tokens} tokens; {which}");
             }
+            Outcome::Panicked => panic!("a panic; {which}"),
         }
     }
     eprintln!(
@@ -137,4 +149,124 @@ fn damaged_models_are_refused_or_answer() {
     );
     // The damage must reach every stage.
     assert!(n_refused * 5 > n && answered * 10 > n && failed * 50 > n, "damage of one kind only");
+}
+
+/// Shapes that nobody trains: every relation holds, and every number is as odd as it may be.
+#[test]
+fn models_of_odd_shapes_answer() {
+    let mut gauges = alone();
+    let n = from_env("PLED_MUTATIONS", 300);
+    let seed = from_env("PLED_MUTATIONS_SEED", 1);
+    let folder = tempfile::tempdir().unwrap();
+    for i in 0..n {
+        let mut random = Random(seed.wrapping_mul(0x2_0000_0001).wrapping_add(i));
+        let mut forge = Forge::new(if random.below(2) == 0 { "gemma4" } else { "gemma3" });
+        let n_layer = 1 + random.below(5);
+        forge.sliding = (0..n_layer).map(|_| random.below(2) == 0).collect();
+        forge.n_head_kv = *random.pick(&[1, 2, 3]);
+        forge.n_head = forge.n_head_kv * random.pick(&[1, 2, 5]);
+        forge.head_dim = [*random.pick(&[2, 6, 16, 34, 64]), *random.pick(&[2, 6, 16, 34, 64])];
+        forge.n_embd = *random.pick(&[1, 2, 31, 32, 33, 64, 256]);
+        forge.n_ff = *random.pick(&[1, 7, 32, 33, 96, 256, 512]);
+        forge.window = *random.pick(&[1, 2, 3, 100, u32::MAX]);
+        forge.n_ctx = *random.pick(&[1, 2, 5, 6, 7, 130, 1 << 24]);
+        forge.format = *random.pick(&BlockFormat::ALL);
+        if forge.architecture == "gemma4" {
+            forge.n_embd_per_layer = *random.pick(&[0, 1, 3, 32, 64, 256]);
+            // Every kind of layer has one that owns its keys and values.
+            let last_owner = |kind| forge.sliding.iter().position(|s| *s == kind).unwrap_or(0);
+            let n_owners = 1 + last_owner(true).max(last_owner(false));
+            forge.n_shared = random.below(n_layer - n_owners + 1);
+        }
+        let path = folder.path().join("model.gguf");
+        let bytes = forge.bytes();
+        std::fs::write(&path, &bytes).unwrap();
+        let (outcome, single) = run_gauged(&mut gauges, &path, "direct");
+        let which = format!("PLED_MUTATIONS_SEED={seed}, shape {i}: {forge:?}");
+        assert!(single <= MAX_ALLOCATION, "an allocation of {single} bytes; {which}");
+        match outcome {
+            Outcome::Answered(_) => {}
+            other => panic!("{other:?}; {which}"),
+        }
+    }
+}
+
+/// A file that is right but for one thing that the formulas would pass over without a word.
+#[test]
+fn what_would_be_answered_wrongly_is_refused() {
+    let _alone = alone();
+    let folder = tempfile::tempdir().unwrap();
+    let path = folder.path().join("model.gguf");
+    let key = |name: &str, value| vec![(name.to_owned(), value)];
+    let tensor = |name: &str, n| vec![(name.to_owned(), vec![n])];
+    let (gemma3, gemma4) = (Forge::new("gemma3"), Forge::new("gemma4"));
+    let cases = [
+        (
+            Forge { n_vocab: 385, ..gemma4.clone() },
+            "tensor token_embd.weight has shape [32, 385], expected [32, 384] (innermost first)",
+        ),
+        (
+            Forge { n_vocab: 383, ..gemma3.clone() },
+            "tensor token_embd.weight has shape [32, 383], expected [32, 384] (innermost first)",
+        ),
+        (
+            Forge { tensors: tensor("blk.0.attn_q.bias", 16), ..gemma3.clone() },
+            "tensor blk.0.attn_q.bias is not supported: it is no part of the layers that the metadata describe",
+        ),
+        (
+            Forge { tensors: tensor("blk.2.attn_norm.weight", 32), ..gemma4.clone() },
+            "tensor blk.2.attn_norm.weight is not supported: it is no part of the layers that the metadata describe",
+        ),
+        (
+            Forge { keys: key("gemma4.rope.dimension_count", Value::U32(4)), ..gemma4.clone() },
+            "metadata key gemma4.rope.dimension_count is 4: must equal attention.key_length",
+        ),
+        (
+            Forge { keys: key("gemma3.attention.value_length", Value::U32(16)), ..gemma3.clone() },
+            "metadata key gemma3.attention.value_length is 16: must equal attention.key_length",
+        ),
+        (
+            Forge { keys: key("gemma4.rope.scaling.type", Value::Str(b"linear".to_vec())), ..gemma4.clone() },
+            "metadata key gemma4.rope.scaling.type is \"linear\": positions of gemma4 models are not scaled",
+        ),
+        (
+            Forge { keys: key("gemma3.rope.scaling.type", Value::Str(b"ya\x1b\nrn".to_vec())), ..gemma3 },
+            "metadata key gemma3.rope.scaling.type is \"ya\\u{1b}\\nrn\": must be \"none\" or \"linear\"",
+        ),
+    ];
+    for (forge, message) in cases {
+        std::fs::write(&path, forge.bytes()).unwrap();
+        match run(&path, "direct") {
+            Outcome::Refused(text) => {
+                assert_eq!(text.strip_prefix(&format!("{}: ", path.display())), Some(message));
+            }
+            other => panic!("{other:?} for {message}"),
+        }
+    }
+    // What writers keep of layers that share keys and values is no fault.
+    std::fs::write(&path, Forge { n_shared: 1, sliding: vec![false, false], ..gemma4 }.bytes()).unwrap();
+    assert!(matches!(run(&path, "direct"), Outcome::Answered(3)));
+}
+
+/// What a shape asks for beyond its own bytes is bounded.
+#[test]
+fn wide_models_are_refused_or_fit() {
+    let mut gauges = alone();
+    let folder = tempfile::tempdir().unwrap();
+    let path = folder.path().join("model.gguf");
+    let narrow = Forge { n_embd: 1, format: BlockFormat::F16, sliding: vec![false], ..Forge::new("gemma4") };
+    let wide = [
+        Forge { n_ff: 1 << 20, ..narrow.clone() },
+        Forge { n_ff: 1 << 17, ..narrow.clone() },
+        Forge { n_head: 1 << 14, n_head_kv: 1 << 14, head_dim: [64, 2], ..narrow.clone() },
+        Forge { n_head: 1 << 13, n_head_kv: 1 << 13, head_dim: [16, 2], n_ctx: 1 << 20, ..narrow.clone() },
+        Forge { n_head: 1, head_dim: [1 << 14, 1 << 14], ..narrow.clone() },
+        Forge { n_embd_per_layer: 1 << 14, sliding: vec![false; 64], ..narrow.clone() },
+    ];
+    for forge in wide {
+        std::fs::write(&path, forge.bytes()).unwrap();
+        let (outcome, single) = run_gauged(&mut gauges, &path, "direct");
+        eprintln!("{outcome:?}, at most {single} bytes at a time and {} together", gauges.peak());
+        assert!(single <= 2 * MAX_ALLOCATION, "an allocation of {single} bytes; {forge:?}");
+    }
 }

@@ -41,7 +41,7 @@ struct Parting {
 
 /// Each step is compared after llama.cpp's own tokens, so that one near tie does not hide what follows.
 fn partings(expected: &Expected, loaded: &Loaded) -> Vec<Parting> {
-    let mut scratch = loaded.model.new_scratch(MAX_TOKENS, 1);
+    let mut scratch = loaded.model.new_scratch(MAX_TOKENS, 1).unwrap();
     let mut found = Vec::new();
     for run in &expected.runs {
         let mut kv = loaded.kv();

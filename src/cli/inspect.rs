@@ -300,6 +300,7 @@ mod tests {
             kv_type: KvType::F16,
             kv_fixed_bytes: 0,
             kv_token_bytes: 1 << 20,
+            ring_tokens: 1,
         };
         assert_eq!(board(1, &plan, 8192).max_n_ctx, 0);
         let two = board(2, &plan, 8192);

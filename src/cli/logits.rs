@@ -20,8 +20,8 @@ pub(super) fn write(loaded: &mut LoadedModel, prompt: &[u32], path: &Path) -> an
     let file = BufWriter::new(File::create(path).with_context(cannot)?);
     let model = &loaded.model;
     let mut matrix = MatrixWriter::new(file, prompt.len(), model.hparams().n_vocab).with_context(cannot)?;
-    let mut kv = model.new_kv(prompt.len(), CHUNK);
-    let mut scratch = model.new_scratch(CHUNK, CHUNK);
+    let mut kv = model.new_kv(prompt.len(), CHUNK)?;
+    let mut scratch = model.new_scratch(CHUNK, CHUNK)?;
     for tokens in prompt.chunks(CHUNK) {
         let mut spans = [Span { tokens, kv: &mut kv, want: Want::All }];
         let logits = match &mut loaded.rows {

@@ -68,9 +68,10 @@ impl LoadedModel {
     /// Starts the engine that runs the model; the context length of `options` is the model's.
     pub fn start(self, options: EngineOptions) -> anyhow::Result<EngineHandle> {
         let options = EngineOptions { n_ctx: self.n_ctx, ..options };
-        let backend = ModelBackend::new(self.model, self.rows, &options);
+        let backend = ModelBackend::new(self.model, self.rows, &options)
+            .context("no room for the buffers of a step")?;
         let engine = Engine { backend, tokenizer: Arc::new(self.tokenizer), model: self.info, options };
-        engine.start().context("cannot start the engine's thread")
+        Ok(engine.start()?)
     }
 }
 

@@ -1,5 +1,6 @@
 //! What of a model will lie in memory and what stays on storage, before anything large is read.
 
+use crate::engine::EngineOptions;
 use crate::gguf::TensorInfo;
 use crate::model::{HParams, KvType, ModelFile};
 use crate::quant::BlockFormat;
@@ -26,10 +27,12 @@ pub struct MemoryPlan {
     pub unread_bytes: u64,
     /// Type of cached keys and values.
     pub kv_type: KvType,
-    /// Keys and values that a sequence holds whatever its length: the windows, bytes.
+    /// Keys and values that a sequence holds however long it gets: those of sliding layers, bytes.
     pub kv_fixed_bytes: u64,
     /// Keys and values that each token adds, bytes.
     pub kv_token_bytes: u64,
+    /// Tokens that a sliding layer holds: the window and one chunk.
+    pub ring_tokens: u64,
 }
 
 impl MemoryPlan {
@@ -47,20 +50,23 @@ impl MemoryPlan {
             true => KvType::F32,
             false => KvType::F16,
         };
-        let (kv_token, kv_fixed) = hparams.kv_bytes(kv_type);
+        let (full, sliding) = hparams.kv_bytes(kv_type);
+        let ring_tokens = (hparams.window + EngineOptions::default().prefill_chunk) as u64;
         MemoryPlan {
             resident_bytes: bytes_in(Place::Memory),
             storage_bytes: bytes_in(Place::Storage),
             unread_bytes: bytes_in(Place::Unread),
             kv_type,
-            kv_fixed_bytes: kv_fixed as u64,
-            kv_token_bytes: kv_token as u64,
+            kv_fixed_bytes: sliding as u64 * ring_tokens,
+            kv_token_bytes: full as u64,
+            ring_tokens,
         }
     }
 
     /// Keys and values of a sequence of `n_ctx` tokens, bytes.
     pub fn kv_bytes(&self, n_ctx: usize) -> u64 {
-        self.kv_fixed_bytes + self.kv_token_bytes * n_ctx as u64
+        let n_ctx = n_ctx as u64;
+        self.kv_fixed_bytes / self.ring_tokens * n_ctx.min(self.ring_tokens) + self.kv_token_bytes * n_ctx
     }
 
     /// What the process plans to hold, bytes: weights, `n_sessions` contexts of `n_ctx` tokens, and
@@ -144,6 +150,10 @@ mod tests {
                 let table = model.row_table().map_or(0, |t| t.row_bytes as u64 * u64::from(t.n_rows));
                 assert_eq!(plan.storage_bytes, table, "{folder}/{name}");
                 assert_eq!(plan.kv_type, model.kv_type(), "{folder}/{name}");
+                for n_ctx in [1, 20, 200] {
+                    let kv = model.new_kv(n_ctx, EngineOptions::default().prefill_chunk).unwrap();
+                    assert_eq!(plan.kv_bytes(n_ctx), kv.n_bytes() as u64, "{folder}/{name}");
+                }
 
                 let all: u64 = file.gguf.tensors().iter().map(|t| t.n_bytes.unwrap()).sum();
                 assert_eq!(plan.resident_bytes + plan.storage_bytes + plan.unread_bytes, all);

@@ -6,6 +6,7 @@
 use super::event::Failure;
 use super::info::BackendInfo;
 use super::stats::{RowCounters, RowStats};
+use crate::model::OutOfMemory;
 
 /// A model and whatever it computes with. Lives in the engine's thread.
 pub trait Backend: Send + 'static {
@@ -19,7 +20,10 @@ pub trait Backend: Send + 'static {
     fn n_vocab(&self) -> usize;
 
     /// The memory of a sequence of at most `n_ctx` tokens.
-    fn new_seq(&mut self, n_ctx: usize) -> Self::Seq;
+    ///
+    /// # Errors
+    /// If the system does not give it.
+    fn new_seq(&mut self, n_ctx: usize) -> Result<Self::Seq, OutOfMemory>;
 
     /// Bytes that the sequence's keys and values occupy.
     fn kv_bytes(&self, seq: &Self::Seq) -> u64;

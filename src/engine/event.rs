@@ -3,6 +3,7 @@
 use std::path::PathBuf;
 use std::time::Duration;
 
+use crate::model::OutOfMemory;
 use crate::sampling::{Logprobs, SamplingError};
 
 /// One step of a generation. The last event of every generation is [`Event::Done`] or
@@ -103,6 +104,9 @@ pub enum Failure {
     /// The engine ends and had not begun with the request.
     #[error("the server is shutting down")]
     Draining,
+    /// There is no memory for the keys and values of the sequence.
+    #[error("no room for the sequence: {0}")]
+    OutOfMemory(OutOfMemory),
     /// Rows of the per-layer embedding table could not be read.
     #[error("{0}")]
     Rows(RowFault),

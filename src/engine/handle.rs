@@ -20,6 +20,7 @@ use super::request::{Limits, Request};
 use super::shared::Shared;
 use super::stats::Stats;
 use super::worker::{Job, Worker};
+use crate::model::OutOfMemory;
 use crate::tokenizer::Tokenizer;
 
 /// Gives requests to the engine. When the last handle is dropped the engine finishes what it has and
@@ -68,6 +69,17 @@ pub enum SubmitError {
     Ended,
 }
 
+/// Why an engine was not started.
+#[derive(Debug, thiserror::Error)]
+pub enum StartError {
+    /// Not even one sequence has room.
+    #[error("no room for a sequence of the whole context: {0}; lower n_ctx")]
+    OutOfMemory(#[from] OutOfMemory),
+    /// The system gives no thread.
+    #[error("no thread for the engine: {0}")]
+    Thread(#[from] std::io::Error),
+}
+
 /// Whether the engine moves.
 #[derive(Clone, Copy, Debug, PartialEq, Eq)]
 pub struct Heartbeat {
@@ -93,15 +105,15 @@ pub struct Engine<B> {
 impl<B: Backend> Engine<B> {
     /// Starts the engine's thread.
     ///
-    /// Errors: the system gives no thread.
-    pub fn start(self) -> std::io::Result<EngineHandle> {
+    /// Errors: the system gives no thread, or not the memory of one sequence.
+    pub fn start(self) -> Result<EngineHandle, StartError> {
         let Self { mut backend, tokenizer, model, options } = self;
         let EngineOptions { n_ctx, max_sessions, prefill_chunk, .. } = options;
         assert!(n_ctx > 0 && max_sessions > 0 && prefill_chunk > 0, "bounds of at least 1: {options:?}");
         let limits = Limits { n_ctx, n_vocab: backend.n_vocab() };
         let info = backend.info();
         // Reserved memory costs nothing before it is written, so a whole sequence may be laid out and measured.
-        let largest = backend.new_seq(n_ctx);
+        let largest = backend.new_seq(n_ctx)?;
         let kv_bytes_bound = backend.kv_bytes(&largest) * max_sessions as u64;
         drop(largest);
         let shared = Arc::new(Shared::new(&options, kv_bytes_bound));

@@ -24,7 +24,7 @@ mod worker;
 
 pub use backend::{Backend, SeqSpan, SpanFailure};
 pub use event::{Delta, Done, Event, Failure, FinishReason, RowFault, Timings, Usage};
-pub use handle::{Ended, Engine, EngineHandle, Generation, Heartbeat, SubmitError};
+pub use handle::{Ended, Engine, EngineHandle, Generation, Heartbeat, StartError, SubmitError};
 pub use info::{BackendInfo, ModelInfo, Quantization};
 pub use model_backend::{ModelBackend, ModelSeq};
 pub use options::EngineOptions;

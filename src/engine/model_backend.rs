@@ -12,7 +12,9 @@ use super::event::{Failure, RowFault};
 use super::info::BackendInfo;
 use super::options::EngineOptions;
 use super::stats::{RowCounters, RowStats};
-use crate::model::{self, ForwardError, KvCache, Model, NoRows, RowError, RowSource, Scratch, Span, Want};
+use crate::model::{
+    self, ForwardError, KvCache, Model, NoRows, OutOfMemory, RowError, RowSource, Scratch, Span, Want,
+};
 use crate::ple::{Pending, PleError, RowStore, Rows};
 use crate::storage::StorageError;
 
@@ -46,10 +48,13 @@ enum Ticket {
 
 impl ModelBackend {
     /// `store`: the rows of [`Model::row_table`], for models that have one.
-    pub fn new(model: Model, store: Option<RowStore>, options: &EngineOptions) -> Self {
+    ///
+    /// # Errors
+    /// If the system does not give the working memory of a step.
+    pub fn new(model: Model, store: Option<RowStore>, options: &EngineOptions) -> Result<Self, OutOfMemory> {
         assert_eq!(model.row_table().is_some(), store.is_some(), "rows go with the model");
-        let scratch = model.new_scratch(options.max_batch(), options.max_sessions);
-        Self { model, store, scratch, max_chunk: options.prefill_chunk }
+        let scratch = model.new_scratch(options.max_batch(), options.max_sessions)?;
+        Ok(Self { model, store, scratch, max_chunk: options.prefill_chunk })
     }
 }
 
@@ -71,9 +76,9 @@ impl Backend for ModelBackend {
         self.model.hparams().n_vocab
     }
 
-    fn new_seq(&mut self, n_ctx: usize) -> ModelSeq {
-        let kv = self.model.new_kv(n_ctx, self.max_chunk);
-        ModelSeq { kv, tickets: VecDeque::new(), counters: RowCounters::default() }
+    fn new_seq(&mut self, n_ctx: usize) -> Result<ModelSeq, OutOfMemory> {
+        let kv = self.model.new_kv(n_ctx, self.max_chunk)?;
+        Ok(ModelSeq { kv, tickets: VecDeque::new(), counters: RowCounters::default() })
     }
 
     fn kv_bytes(&self, seq: &ModelSeq) -> u64 {

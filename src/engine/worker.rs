@@ -103,18 +103,24 @@ impl<B: Backend> Worker<B> {
 
     /// The first of the queue take the free slots.
     fn fill_slots(&mut self, now: Instant) {
-        for slot in &mut self.slots {
-            if slot.is_some() {
-                continue;
+        for i in 0..self.slots.len() {
+            while self.slots[i].is_none() {
+                let Some(job) = self.waiting.pop_front() else { return };
+                match self.backend.new_seq(job.request.n_ctx_needed(self.options.n_ctx)) {
+                    Ok(state) => self.begin(i, job, state, now),
+                    // The others keep theirs, and shorter ones may fit.
+                    Err(e) => self.end_waiting(job, Ending::Failed(Failure::OutOfMemory(e))),
+                }
             }
-            let Some(Job { request, life }) = self.waiting.pop_front() else { return };
-            let n_ctx = self.options.n_ctx;
-            let answer = Answer::new(&request, &self.tokenizer, self.backend.n_vocab(), n_ctx);
-            let state = self.backend.new_seq(request.n_ctx_needed(n_ctx));
-            let sequence = slot.insert(Sequence::new(request, life, state, answer, now));
-            let first = self.scheduler.chunk(0, sequence.n_prompt);
-            announce(&mut self.backend, sequence, first);
         }
+    }
+
+    fn begin(&mut self, i: usize, job: Job, state: B::Seq, now: Instant) {
+        let Job { request, life } = job;
+        let answer = Answer::new(&request, &self.tokenizer, self.backend.n_vocab(), self.options.n_ctx);
+        let sequence = self.slots[i].insert(Sequence::new(request, life, state, answer, now));
+        let first = self.scheduler.chunk(0, sequence.n_prompt);
+        announce(&mut self.backend, sequence, first);
     }
 
     fn prefill(&mut self, i: usize, range: Range<usize>) {

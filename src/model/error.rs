@@ -96,6 +96,14 @@ impl ModelError {
     }
 }
 
+/// Memory for keys and values or for a step that the system does not give.
+#[derive(Debug, Clone, PartialEq, Eq, thiserror::Error)]
+#[error("the system does not give {n_bytes} bytes of memory")]
+pub struct OutOfMemory {
+    /// Bytes asked for; `u64::MAX` for more than can be counted.
+    pub n_bytes: u64,
+}
+
 /// Why per-layer rows could not be had. Carries the row store's own error.
 #[derive(Debug, thiserror::Error)]
 #[error(transparent)]

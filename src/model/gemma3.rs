@@ -2,7 +2,8 @@
 
 use super::error::ModelError;
 use super::hparams::{
-    Architecture, HParams, LayerHParams, read_layer_kinds, read_n_layer, read_per_layer, read_positive,
+    Architecture, HParams, LayerHParams, read_head_dim, read_layer_kinds, read_n_layer, read_per_layer,
+    read_positive, read_window,
 };
 use crate::gguf::{Metadata, quote};
 use crate::ops::RopeFrequencies;
@@ -25,15 +26,8 @@ pub(super) fn read(metadata: &Metadata, n_vocab: usize) -> Result<HParams, Model
     let kinds =
         read_layer_kinds(metadata, &key("attention.sliding_window_pattern"), n_layer, Some(DEFAULT_PERIOD))?;
     let n_embd = metadata.u32(&key("embedding_length"))? as usize;
-    let head_dim = metadata.u32(&key("attention.key_length"))? as usize;
-    let value_dim = metadata.opt_u32(&key("attention.value_length"))?.map_or(head_dim, |v| v as usize);
-    if head_dim == 0 || !head_dim.is_multiple_of(2) || head_dim != value_dim || head_dim > 1 << 14 {
-        return Err(ModelError::HParam {
-            key: key("attention.key_length"),
-            value: head_dim.to_string(),
-            why: "must be even, from 2 to 16384, and equal to the value length",
-        });
-    }
+    let n_ctx_train = metadata.u32(&key("context_length"))? as usize;
+    let head_dim = read_head_dim(metadata, PREFIX, "")?;
     let layers = (0..n_layer)
         .map(|i| LayerHParams {
             kind: kinds[i],
@@ -57,9 +51,9 @@ pub(super) fn read(metadata: &Metadata, n_vocab: usize) -> Result<HParams, Model
         n_vocab,
         n_embd,
         n_embd_per_layer: 0,
-        n_ctx_train: metadata.u32(&key("context_length"))? as usize,
+        n_ctx_train,
         rms_eps: read_positive(metadata, &key("attention.layer_norm_rms_epsilon"), None)?,
-        window: metadata.u32(&key("attention.sliding_window"))? as usize,
+        window: read_window(metadata, PREFIX, n_ctx_train)?,
         attention_scale: 1.0 / scaled_width.sqrt(),
         normalise_values: false,
         logit_softcap,
@@ -73,10 +67,11 @@ pub(super) fn read(metadata: &Metadata, n_vocab: usize) -> Result<HParams, Model
 
 /// Linear scaling of positions in full layers (4B and larger); 1 for none.
 fn position_scale(metadata: &Metadata) -> Result<f32, ModelError> {
-    let key = format!("{PREFIX}.rope.scaling.type");
+    let (key, factor) = (format!("{PREFIX}.rope.scaling.type"), format!("{PREFIX}.rope.scaling.factor"));
     match metadata.opt_str(&key)? {
-        None | Some("none") => Ok(1.0),
-        Some("linear") => read_positive(metadata, &format!("{PREFIX}.rope.scaling.factor"), None),
+        Some("none") => Ok(1.0),
+        None => read_positive(metadata, &factor, Some(1.0)),
+        Some("linear") => read_positive(metadata, &factor, None),
         Some(other) => {
             let value = quote(other.as_bytes());
             Err(ModelError::HParam { key, value, why: "must be \"none\" or \"linear\"" })

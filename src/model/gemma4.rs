@@ -4,10 +4,10 @@
 
 use super::error::ModelError;
 use super::hparams::{
-    Architecture, HParams, LayerHParams, LayerKind, read_layer_kinds, read_n_layer, read_per_layer,
-    read_positive,
+    Architecture, HParams, LayerHParams, LayerKind, read_head_dim, read_layer_kinds, read_n_layer,
+    read_per_layer, read_positive, read_window,
 };
-use crate::gguf::Metadata;
+use crate::gguf::{Metadata, quote};
 use crate::ops::RopeFrequencies;
 
 const PREFIX: &str = "gemma4";
@@ -25,13 +25,21 @@ pub(super) fn read(
             hint: "use a dense model such as Gemma 4 E2B or E4B",
         });
     }
+    if let Some(scaling) = metadata.opt_str(&key("rope.scaling.type"))?.filter(|kind| *kind != "none") {
+        return Err(ModelError::HParam {
+            key: key("rope.scaling.type"),
+            value: quote(scaling.as_bytes()),
+            why: "positions of gemma4 models are not scaled",
+        });
+    }
     let n_layer = read_n_layer(metadata, PREFIX)?;
     let n_head = read_per_layer(metadata, &key("attention.head_count"), n_layer)?;
     let n_head_kv = read_per_layer(metadata, &key("attention.head_count_kv"), n_layer)?;
     let n_ff = read_per_layer(metadata, &key("feed_forward_length"), n_layer)?;
     let kinds = read_layer_kinds(metadata, &key("attention.sliding_window_pattern"), n_layer, None)?;
-    let head_dim_full = head_dim(metadata, "attention.key_length", "attention.value_length")?;
-    let head_dim_sliding = head_dim(metadata, "attention.key_length_swa", "attention.value_length_swa")?;
+    let n_ctx_train = metadata.u32(&key("context_length"))? as usize;
+    let head_dim_full = read_head_dim(metadata, PREFIX, "")?;
+    let head_dim_sliding = read_head_dim(metadata, PREFIX, "_swa")?;
     let n_shared = metadata.opt_u32(&key("attention.shared_kv_layers"))?.unwrap_or(0) as usize;
     let kv_layers = kv_layers(&kinds, n_shared)?;
 
@@ -75,9 +83,9 @@ pub(super) fn read(
         n_vocab,
         n_embd: metadata.u32(&key("embedding_length"))? as usize,
         n_embd_per_layer: metadata.opt_u32(&key("embedding_length_per_layer_input"))?.unwrap_or(0) as usize,
-        n_ctx_train: metadata.u32(&key("context_length"))? as usize,
+        n_ctx_train,
         rms_eps: read_positive(metadata, &key("attention.layer_norm_rms_epsilon"), None)?,
-        window: metadata.u32(&key("attention.sliding_window"))? as usize,
+        window: read_window(metadata, PREFIX, n_ctx_train)?,
         // q_norm carries the scale.
         attention_scale: 1.0,
         normalise_values: true,
@@ -88,21 +96,6 @@ pub(super) fn read(
     };
     hparams.check(PREFIX)?;
     Ok(hparams)
-}
-
-/// The head size of one kind of layer; keys and values must agree.
-fn head_dim(metadata: &Metadata, key_length: &str, value_length: &str) -> Result<usize, ModelError> {
-    let key = format!("{PREFIX}.{key_length}");
-    let dim = metadata.u32(&key)? as usize;
-    let value_dim = metadata.opt_u32(&format!("{PREFIX}.{value_length}"))?.map_or(dim, |v| v as usize);
-    if dim == 0 || !dim.is_multiple_of(2) || dim != value_dim || dim > 1 << 14 {
-        return Err(ModelError::HParam {
-            key,
-            value: dim.to_string(),
-            why: "must be even, from 2 to 16384, and equal to the value length",
-        });
-    }
-    Ok(dim)
 }
 
 /// For each layer the one whose keys and values it reads.

@@ -10,8 +10,15 @@ use crate::ops::RopeFrequencies;
 /// More layers than any model of the family has: bounds what a hostile file can make us plan.
 const MAX_LAYERS: usize = 512;
 
-/// Largest width accepted of anything that a scratch buffer is sized by.
-const MAX_WIDTH: usize = 1 << 20;
+/// Largest width accepted of anything that a buffer of a step is sized by: several times that of any
+/// model, and 64 MiB of float32 for each buffer of a chunk of 128 tokens.
+const MAX_WIDTH: usize = 1 << 17;
+
+/// Longest context accepted: keeps sums of bytes far from 64 bits.
+const MAX_CONTEXT: usize = 1 << 24;
+
+/// Largest head accepted.
+pub(super) const MAX_HEAD_DIM: usize = 1 << 14;
 
 /// The architectures that the forward pass computes.
 #[derive(Debug, Clone, Copy, PartialEq, Eq)]
@@ -143,18 +150,18 @@ impl HParams {
         }
     }
 
-    /// Bytes of keys and values that one more token adds in full layers, and the fixed bytes of the
-    /// windows of sliding ones.
+    /// Bytes of keys and values of one token in all full layers, and in all sliding ones. Those keep the
+    /// tokens of the window and one chunk.
     pub fn kv_bytes(&self, kind: super::KvType) -> (usize, usize) {
-        let (mut per_token, mut windows) = (0, 0);
+        let (mut full, mut sliding) = (0, 0);
         for (_, layer) in self.layers.iter().enumerate().filter(|(i, _)| self.owns_kv(*i)) {
             let bytes = 2 * layer.n_embd_kv() * kind.n_bytes();
             match layer.kind {
-                LayerKind::Full => per_token += bytes,
-                LayerKind::Sliding => windows += bytes * self.window,
+                LayerKind::Full => full += bytes,
+                LayerKind::Sliding => sliding += bytes,
             }
         }
-        (per_token, windows)
+        (full, sliding)
     }
 
     /// Checks the relations that the forward pass relies on. `prefix` is that of the metadata keys.
@@ -162,36 +169,39 @@ impl HParams {
         let refuse = |key: &str, value: usize, why: &'static str| {
             Err(ModelError::HParam { key: format!("{prefix}.{key}"), value: value.to_string(), why })
         };
-        let widths = [
-            ("embedding_length", self.n_embd),
-            ("context_length", self.n_ctx_train.min(MAX_WIDTH)),
-            ("attention.sliding_window", self.window.min(MAX_WIDTH)),
-        ];
-        for (key, value) in widths {
-            if value == 0 || value > MAX_WIDTH {
-                return refuse(key, value, "must be positive and at most 1048576");
-            }
+        if self.n_ctx_train == 0 || self.n_ctx_train > MAX_CONTEXT {
+            return refuse("context_length", self.n_ctx_train, "must be from 1 to 16777216");
         }
-        if self.n_embd_per_layer > MAX_WIDTH {
-            return refuse("embedding_length_per_layer_input", self.n_embd_per_layer, "is too large");
+        if self.window == 0 {
+            return refuse("attention.sliding_window", self.window, "must be positive");
+        }
+        if self.n_embd == 0 || self.n_embd > MAX_WIDTH {
+            return refuse("embedding_length", self.n_embd, "must be from 1 to 131072");
+        }
+        if self.n_embd_per_layer.saturating_mul(self.n_layer()) > MAX_WIDTH {
+            let why = "gives rows of more than 131072 elements";
+            return refuse("embedding_length_per_layer_input", self.n_embd_per_layer, why);
         }
         for layer in &self.layers {
             let widths = [
-                ("attention.key_length", layer.head_dim),
                 ("attention.head_count", layer.n_head),
                 ("attention.head_count_kv", layer.n_head_kv),
                 ("feed_forward_length", layer.n_ff),
             ];
             for (key, value) in widths {
                 if value == 0 || value > MAX_WIDTH {
-                    return refuse(key, value, "must be positive and at most 1048576");
+                    return refuse(key, value, "must be from 1 to 131072");
                 }
             }
             if !layer.n_head.is_multiple_of(layer.n_head_kv) {
                 return refuse("attention.head_count_kv", layer.n_head_kv, "must divide head_count");
             }
             if layer.n_head * layer.head_dim > MAX_WIDTH {
-                return refuse("attention.head_count", layer.n_head, "gives heads of too many elements");
+                return refuse(
+                    "attention.head_count",
+                    layer.n_head,
+                    "gives heads of more than 131072 elements together",
+                );
             }
         }
         Ok(())
@@ -206,6 +216,37 @@ pub(super) fn read_n_layer(metadata: &Metadata, prefix: &str) -> Result<usize, M
         return Err(ModelError::HParam { key, value: n_layer.to_string(), why: "must be from 1 to 512" });
     }
     Ok(n_layer)
+}
+
+/// Reads the size of a head, of sliding layers where `suffix` is `_swa`. Keys and values must agree, and
+/// all of a head must be rotated.
+pub(super) fn read_head_dim(metadata: &Metadata, prefix: &str, suffix: &str) -> Result<usize, ModelError> {
+    let key = |name: &str| format!("{prefix}.{name}{suffix}");
+    let refuse = |name: &str, value: usize, why| {
+        Err(ModelError::HParam { key: key(name), value: value.to_string(), why })
+    };
+    let dim = metadata.u32(&key("attention.key_length"))? as usize;
+    if dim == 0 || !dim.is_multiple_of(2) || dim > MAX_HEAD_DIM {
+        return refuse("attention.key_length", dim, "must be even, from 2 to 16384");
+    }
+    for name in ["attention.value_length", "rope.dimension_count"] {
+        match metadata.opt_u32(&key(name))? {
+            Some(value) if value as usize != dim => {
+                return refuse(name, value as usize, "must equal attention.key_length");
+            }
+            _ => {}
+        }
+    }
+    Ok(dim)
+}
+
+/// Reads the window of sliding layers. One beyond the context sees no more than the context.
+pub(super) fn read_window(
+    metadata: &Metadata,
+    prefix: &str,
+    n_ctx_train: usize,
+) -> Result<usize, ModelError> {
+    Ok(n_ctx_train.min(metadata.u32(&format!("{prefix}.attention.sliding_window"))? as usize))
 }
 
 /// Reads a positive, finite number.

@@ -5,7 +5,9 @@
 //! computed, its first query still needs the window before it. Memory is zeroed lazily by the
 //! system, so a cache costs what its sequence has filled.
 
+use super::error::OutOfMemory;
 use super::hparams::{HParams, LayerKind};
+use super::zeroed::zeroed;
 use crate::ops::{HeadRing, Kernels, RingData};
 use half::slice::HalfBitsSliceExt;
 use std::fmt;
@@ -70,11 +72,11 @@ enum Values {
 }
 
 impl Values {
-    fn zeroed(kind: KvType, n: usize) -> Self {
-        match kind {
-            KvType::F16 => Self::F16(vec![0; n]),
-            KvType::F32 => Self::F32(vec![0.0; n]),
-        }
+    fn zeroed(kind: KvType, n: usize) -> Result<Self, OutOfMemory> {
+        Ok(match kind {
+            KvType::F16 => Self::F16(zeroed(n)?),
+            KvType::F32 => Self::F32(zeroed(n)?),
+        })
     }
 
     fn n_bytes(&self) -> usize {
@@ -102,22 +104,24 @@ impl Values {
 
 impl KvCache {
     /// An empty cache for contexts of `n_ctx` tokens, filled by at most `max_chunk` at a time.
-    pub(super) fn new(hp: &HParams, kind: KvType, n_ctx: usize, max_chunk: usize) -> Self {
-        let layers = (0..hp.n_layer())
-            .map(|i| {
-                let layer = &hp.layers[i];
-                let n_slots = match layer.kind {
-                    LayerKind::Full => n_ctx,
-                    LayerKind::Sliding => n_ctx.min(hp.window.saturating_add(max_chunk)),
-                };
-                hp.owns_kv(i).then(|| {
-                    let n = layer.n_head_kv * n_slots * layer.head_dim;
-                    let (k, v) = (Values::zeroed(kind, n), Values::zeroed(kind, n));
-                    LayerKv { k, v, n_slots, head_dim: layer.head_dim }
-                })
-            })
-            .collect();
-        Self { layers, n_tokens: 0, n_ctx, max_chunk }
+    pub(super) fn new(
+        hp: &HParams,
+        kind: KvType,
+        n_ctx: usize,
+        max_chunk: usize,
+    ) -> Result<Self, OutOfMemory> {
+        let layer_kv = |i: usize| {
+            let layer = &hp.layers[i];
+            let n_slots = match layer.kind {
+                LayerKind::Full => n_ctx,
+                LayerKind::Sliding => n_ctx.min(hp.window.saturating_add(max_chunk)),
+            };
+            let n = n_slots.saturating_mul(layer.n_embd_kv());
+            let (k, v) = (Values::zeroed(kind, n)?, Values::zeroed(kind, n)?);
+            Ok(LayerKv { k, v, n_slots, head_dim: layer.head_dim })
+        };
+        let layers = (0..hp.n_layer()).map(|i| hp.owns_kv(i).then(|| layer_kv(i)).transpose());
+        Ok(Self { layers: layers.collect::<Result<_, _>>()?, n_tokens: 0, n_ctx, max_chunk })
     }
 
     /// Tokens whose keys and values are held: the position of the next token.

@@ -17,8 +17,9 @@ mod open;
 mod per_layer;
 mod scratch;
 mod weights;
+mod zeroed;
 
-pub use error::{ForwardError, ModelError, RowError};
+pub use error::{ForwardError, ModelError, OutOfMemory, RowError};
 pub use forward::{Logits, NoRows, RowSource, Span, Want, forward};
 pub use hparams::{Architecture, HParams, LayerHParams, LayerKind};
 pub use kv_cache::{KvCache, KvType};
@@ -42,7 +43,7 @@ pub struct Model {
 }
 
 /// The longest list of rotary divisors accepted: half of the largest head.
-const MAX_ROPE_DIVISORS: u64 = 1 << 13;
+const MAX_ROPE_DIVISORS: u64 = hparams::MAX_HEAD_DIM as u64 / 2;
 
 impl Model {
     /// Checks `file` and reads its dense weights into memory.
@@ -76,7 +77,10 @@ impl Model {
 
     /// An empty cache for one sequence of at most `n_ctx` tokens, appended in chunks of at most
     /// `max_chunk`.
-    pub fn new_kv(&self, n_ctx: usize, max_chunk: usize) -> KvCache {
+    ///
+    /// # Errors
+    /// If the system does not give that much memory.
+    pub fn new_kv(&self, n_ctx: usize, max_chunk: usize) -> Result<KvCache, OutOfMemory> {
         KvCache::new(&self.hparams, self.kv_type, n_ctx, max_chunk)
     }
 
@@ -86,7 +90,10 @@ impl Model {
     }
 
     /// Working memory for batches of `max_tokens`, at most `max_logits` of them with logits.
-    pub fn new_scratch(&self, max_tokens: usize, max_logits: usize) -> Scratch {
+    ///
+    /// # Errors
+    /// If the system does not give that much memory.
+    pub fn new_scratch(&self, max_tokens: usize, max_logits: usize) -> Result<Scratch, OutOfMemory> {
         Scratch::new(&self.hparams, max_tokens, max_logits)
     }
 

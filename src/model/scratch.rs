@@ -1,6 +1,8 @@
 //! Buffers that a forward pass works in, allocated once.
 
+use super::error::OutOfMemory;
 use super::hparams::HParams;
+use super::zeroed::zeroed;
 use crate::ops::Activations;
 
 /// One token of the batch that is still being computed.
@@ -66,8 +68,9 @@ pub(super) struct Angles {
 }
 
 impl Angles {
-    fn new(max_tokens: usize, n_pairs: usize) -> Self {
-        Self { cos: vec![0.0; max_tokens * n_pairs], sin: vec![0.0; max_tokens * n_pairs], n_pairs }
+    fn new(max_tokens: usize, n_pairs: usize) -> Result<Self, OutOfMemory> {
+        let n = max_tokens.saturating_mul(n_pairs);
+        Ok(Self { cos: zeroed(n)?, sin: zeroed(n)?, n_pairs })
     }
 
     /// Cosines and sines of the token at place `index` of the batch.
@@ -84,36 +87,37 @@ impl Angles {
 
 impl Scratch {
     /// Buffers for batches of `max_tokens`, at most `max_logits` of them with logits.
-    pub(super) fn new(hp: &HParams, max_tokens: usize, max_logits: usize) -> Self {
+    pub(super) fn new(hp: &HParams, max_tokens: usize, max_logits: usize) -> Result<Self, OutOfMemory> {
         let widest =
             |f: fn(&super::hparams::LayerHParams) -> usize| hp.layers.iter().map(f).max().unwrap_or(0);
         let n_q = widest(|l| l.n_embd_q());
         let n_kv = widest(|l| l.n_embd_kv());
         let n_ff = widest(|l| l.n_ff);
-        let zeros = |n: usize| vec![0.0f32; n];
+        let of_tokens = |n: usize| zeroed(max_tokens.saturating_mul(n));
+        let of_wanted = |n: usize| zeroed(max_logits.saturating_mul(n));
         let n_low = hp.last_kv_layer() * hp.n_embd_per_layer;
         let n_high = hp.n_embd_per_layer_row() - n_low;
-        Self {
+        Ok(Self {
             max_tokens,
             max_logits,
             n_batch: 0,
             rows: Vec::with_capacity(max_tokens),
             wanted: Vec::with_capacity(max_logits),
-            h: zeros(max_tokens * hp.n_embd),
+            h: of_tokens(hp.n_embd)?,
+            y: of_tokens(hp.n_embd)?,
+            q: of_tokens(n_q)?,
+            k: of_tokens(n_kv)?,
+            v: of_tokens(n_kv)?,
+            gate: of_tokens(n_ff.max(hp.n_embd_per_layer))?,
+            up: of_tokens(n_ff)?,
+            inputs_low: of_tokens(n_low)?,
+            inputs_high: of_wanted(n_high)?,
+            table_row: zeroed(hp.n_embd_per_layer_row())?,
+            rope_sliding: Angles::new(max_tokens, hp.rope_sliding.n_pairs())?,
+            rope_full: Angles::new(max_tokens, hp.rope_full.n_pairs())?,
+            logits: of_wanted(hp.n_vocab)?,
             x: Activations::with_capacity(max_tokens, hp.n_embd.max(n_q).max(n_ff)),
-            y: zeros(max_tokens * hp.n_embd),
-            q: zeros(max_tokens * n_q),
-            k: zeros(max_tokens * n_kv),
-            v: zeros(max_tokens * n_kv),
-            gate: zeros(max_tokens * n_ff.max(hp.n_embd_per_layer)),
-            up: zeros(max_tokens * n_ff),
-            inputs_low: zeros(max_tokens * n_low),
-            inputs_high: zeros(max_logits * n_high),
-            table_row: zeros(hp.n_embd_per_layer_row()),
-            rope_sliding: Angles::new(max_tokens, hp.rope_sliding.n_pairs()),
-            rope_full: Angles::new(max_tokens, hp.rope_full.n_pairs()),
-            logits: zeros(max_logits * hp.n_vocab),
-        }
+        })
     }
 
     /// The longest batch that fits.

@@ -14,7 +14,7 @@ use crate::gguf::TensorInfo;
 use crate::ops::{Matrix, WeightBytes};
 use crate::quant::BlockFormat;
 use crate::storage::AlignedBytes;
-use std::collections::HashMap;
+use std::collections::{HashMap, HashSet};
 use std::ops::Range;
 use std::sync::Arc;
 
@@ -300,6 +300,7 @@ impl Source for Loaded {
 pub(super) fn load(file: &ModelFile, hp: &HParams) -> Result<Weights, ModelError> {
     let mut planner = Planner { file, planned: Vec::new(), n_bytes: 0 };
     bind(hp, &mut planner)?;
+    refuse_unknown(file, hp, &planner.planned)?;
     let Planner { mut planned, n_bytes, .. } = planner;
     planned.sort_by_key(|p| (p.tensor.part, p.tensor.offset));
     let mut bytes = AlignedBytes::zeroed(n_bytes)?;
@@ -309,6 +310,30 @@ pub(super) fn load(file: &ModelFile, hp: &HParams) -> Result<Weights, ModelError
         places.insert(tensor.name.clone(), (format, place));
     }
     bind(hp, &mut Loaded { bytes: Arc::new(bytes), places })
+}
+
+/// Tensors of layers that share keys and values which writers keep although nobody reads them.
+const UNUSED: [&str; 3] = ["attn_k.weight", "attn_v.weight", "attn_k_norm.weight"];
+
+/// Refuses tensors of layers that no formula here has, such as biases: without them the answers would be
+/// wrong and look right.
+fn refuse_unknown(file: &ModelFile, hp: &HParams, planned: &[Planned<'_>]) -> Result<(), ModelError> {
+    let known: HashSet<&str> = planned.iter().map(|p| p.tensor.name.as_str()).collect();
+    let is_unused = |layer: &str, part: &str| {
+        let layer = layer.parse::<usize>().ok().filter(|&i| i < hp.n_layer());
+        layer.is_some_and(|i| !hp.owns_kv(i)) && UNUSED.contains(&part)
+    };
+    let in_layers = file.gguf.tensors().iter().filter_map(|t| Some((t, t.name.strip_prefix("blk.")?)));
+    for (tensor, rest) in in_layers {
+        let unused = rest.split_once('.').is_some_and(|(layer, part)| is_unused(layer, part));
+        if !unused && !known.contains(tensor.name.as_str()) {
+            return Err(ModelError::Unsupported {
+                what: format!("tensor {}", tensor.name),
+                hint: "it is no part of the layers that the metadata describe",
+            });
+        }
+    }
+    Ok(())
 }
 
 /// Tokens of the vocabulary: rows of the embedding.

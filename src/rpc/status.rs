@@ -38,6 +38,8 @@ pub(super) enum Problem {
     /// The caller did not read its answer.
     ReaderStalled,
     Rows(RowFault),
+    /// There is no memory for the sequence.
+    OutOfMemory(String),
     /// The engine's thread is gone: the process ends and is started again.
     EngineEnded,
     Internal(String),
@@ -70,6 +72,9 @@ impl From<Problem> for Status {
                 "the queue is full".to_owned(),
                 ErrorDetails::with_retry_info(Some(retry_after)),
             ),
+            Problem::OutOfMemory(message) => {
+                of(Code::ResourceExhausted, message, ErrorDetails::with_retry_info(Some(RESTART)))
+            }
             Problem::Loading => of(
                 Code::Unavailable,
                 "the model is being loaded".to_owned(),
@@ -135,6 +140,7 @@ impl From<Failure> for Problem {
             Failure::ReaderStalled => Self::ReaderStalled,
             Failure::Draining => Self::Draining,
             Failure::Rows(fault) => Self::Rows(fault),
+            Failure::OutOfMemory(_) => Self::OutOfMemory(failure.to_string()),
             Failure::EngineEnded => Self::EngineEnded,
             Failure::Logits(_) | Failure::Step(_) => Self::Internal(failure.to_string()),
         }

@@ -2,7 +2,9 @@
 
 use std::time::{Duration, Instant};
 
-use pled::engine::{Draft, EngineOptions, Event, Failure, FinishReason, Request, RequestError, Stopping};
+use pled::engine::{
+    Draft, Engine, EngineOptions, Event, Failure, FinishReason, Request, RequestError, Stopping,
+};
 use pled::sampling::{SamplingError, SamplingParams};
 
 use super::scripted::*;
@@ -265,4 +267,25 @@ fn requests_are_checked_field_by_field() {
     let logit_bias = vec![(1, 0.0); 1025];
     let sampling = SamplingParams { logit_bias, ..SamplingParams::default() };
     assert_eq!(fields(Draft { sampling, ..draft(&[BOS], 1) }), ["sampling.logit_bias"]);
+}
+
+#[test]
+fn a_sequence_without_memory_fails_alone() {
+    let gate = Gate::closed();
+    let script = Script { gate: Some(gate.clone()), room: Some(1), ..Script::default() };
+    let f = start(script, OPTIONS);
+    let first = f.submit(draft(&[BOS, 320], 3));
+    gate.await_step();
+    let second = f.submit(draft(&[BOS, 321], 3));
+    gate.open();
+    let failure = hear_all(second).failure.unwrap();
+    assert!(matches!(failure, Failure::OutOfMemory(_)), "{failure}");
+    assert_eq!(hear_all(first).token_ids, answer(&[BOS, 320], 3));
+    f.await_nothing_left();
+    assert_eq!(hear_all(f.submit(draft(&[BOS, 321], 3))).token_ids, answer(&[BOS, 321], 3));
+
+    let none = Scripted::new(Script { room: Some(0), ..Script::default() });
+    let engine = Engine { backend: none, tokenizer: tokenizer(), model: model_info(), options: OPTIONS };
+    let error = engine.start().unwrap_err().to_string();
+    assert!(error.contains("64000 bytes") && error.contains("n_ctx"), "{error}");
 }

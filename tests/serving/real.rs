@@ -25,7 +25,7 @@ fn engine_of(mut file: ModelFile, mode: Mode, options: EngineOptions) -> EngineH
         RowStore::open(Arc::clone(&file.parts[t.part]), layout, options).unwrap()
     });
     let info = ModelInfo::of(&file, &model);
-    let backend = ModelBackend::new(model, store, &options);
+    let backend = ModelBackend::new(model, store, &options).unwrap();
     Engine { backend, tokenizer, model: info, options }.start().unwrap()
 }
 

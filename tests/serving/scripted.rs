@@ -10,7 +10,7 @@ use pled::engine::{
     Backend, BackendInfo, Draft, Engine, EngineHandle, EngineOptions, Event, Failure, Generation, ModelInfo,
     Request, RowCounters, RowFault, RowStats, SeqSpan, SpanFailure, Stopping,
 };
-use pled::model::ModelFile;
+use pled::model::{ModelFile, OutOfMemory};
 use pled::sampling::SamplingParams;
 use pled::tokenizer::Tokenizer;
 
@@ -41,6 +41,8 @@ pub(crate) struct Script {
     pub(crate) nan_after: Option<u32>,
     /// Running this token panics.
     pub(crate) panic_at: Option<u32>,
+    /// There is memory for no more sequences than this at a time.
+    pub(crate) room: Option<usize>,
 }
 
 /// Lets steps through one by one.
@@ -171,9 +173,12 @@ impl Backend for Scripted {
         N_VOCAB
     }
 
-    fn new_seq(&mut self, n_ctx: usize) -> ScriptedSeq {
+    fn new_seq(&mut self, n_ctx: usize) -> Result<ScriptedSeq, OutOfMemory> {
+        if self.script.room.is_some_and(|room| self.n_live.load(Ordering::SeqCst) >= room) {
+            return Err(OutOfMemory { n_bytes: n_ctx as u64 * KV_BYTES_PER_TOKEN });
+        }
         self.n_live.fetch_add(1, Ordering::SeqCst);
-        ScriptedSeq { n_ctx, n_tokens: 0, announced: VecDeque::new(), n_live: Arc::clone(&self.n_live) }
+        Ok(ScriptedSeq { n_ctx, n_tokens: 0, announced: VecDeque::new(), n_live: Arc::clone(&self.n_live) })
     }
 
     fn kv_bytes(&self, seq: &ScriptedSeq) -> u64 {

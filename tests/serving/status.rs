@@ -129,6 +129,24 @@ async fn a_full_queue_says_when_to_retry() {
 }
 
 #[tokio::test(flavor = "multi_thread")]
+async fn no_memory_for_a_sequence_is_exhaustion_for_now() {
+    let gate = Gate::closed();
+    let script = Script { gate: Some(gate.clone()), room: Some(1), ..Script::default() };
+    let f = start(script, OPTIONS);
+    let server = Server::over(f.engine.clone()).await;
+    let _held = f.submit(draft(&[BOS, 320], 3));
+    gate.await_step();
+    let (mut client, refused) = (server.generation().await, request(&[BOS], 1));
+    let refused = tokio::spawn(async move { client.generate(refused).await.unwrap_err() });
+    await_that("the second request waits", || f.engine.stats().queue_length == 1);
+    gate.open();
+    let status = refused.await.unwrap();
+    assert_eq!(status.code(), Code::ResourceExhausted);
+    assert!(status.message().contains("bytes of memory"), "{status:?}");
+    assert!(status.get_details_retry_info().unwrap().retry_delay.is_some());
+}
+
+#[tokio::test(flavor = "multi_thread")]
 async fn loading_and_draining_are_unavailable_for_now() {
     let server = Server::loading().await;
     let status = refused(&server, request(&[BOS], 1)).await;

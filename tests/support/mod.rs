@@ -81,11 +81,11 @@ impl Loaded {
     }
 
     pub fn kv(&self) -> KvCache {
-        self.model.new_kv(256, MAX_TOKENS)
+        self.model.new_kv(256, MAX_TOKENS).unwrap()
     }
 
     pub fn scratch(&self) -> Scratch {
-        self.model.new_scratch(MAX_TOKENS, MAX_TOKENS)
+        self.model.new_scratch(MAX_TOKENS, MAX_TOKENS).unwrap()
     }
 
     /// Appends `tokens` to `kv`; the wanted logits, flattened.
