@@ -6,6 +6,9 @@ use crate::gguf::Metadata;
 use crate::model::{Model, ModelFile};
 use crate::sampling::SamplingParams;
 
+/// The longest name and id of a model. Unit: characters.
+const MAX_NAME: usize = 100;
+
 /// A model as clients see it.
 #[derive(Clone, Debug, PartialEq)]
 pub struct ModelInfo {
@@ -32,12 +35,13 @@ pub struct ModelInfo {
 }
 
 impl ModelInfo {
-    /// Describes a loaded model. Its id is `general.name`, lower case with dashes, or the file's stem.
+    /// Describes a loaded model. Its id is `general.name`, lower case, or the file's stem, with dashes for
+    /// whatever needs quoting.
     pub fn of(file: &ModelFile, model: &Model) -> Self {
         let metadata = &file.gguf.metadata;
-        let name = metadata.opt_str("general.name").ok().flatten().unwrap_or_default().to_owned();
+        let name = name_of(metadata.opt_str("general.name").ok().flatten().unwrap_or_default());
         let stem = file.path().file_stem().map(|s| s.to_string_lossy().into_owned()).unwrap_or_default();
-        let id = if name.is_empty() { stem } else { name.to_lowercase().replace(char::is_whitespace, "-") };
+        let id = id_of(&if name.is_empty() { stem } else { name.to_lowercase() });
         let hparams = model.hparams();
         let table = model.row_table();
         let (rows, row) = table.map_or((0, 0), |t| (u64::from(t.n_rows), t.row_bytes as u64));
@@ -54,6 +58,16 @@ impl ModelInfo {
             default_sampling: default_sampling(metadata, hparams.n_vocab),
         }
     }
+}
+
+/// The name as it may be shown: the file says it, and it goes to logs and terminals.
+fn name_of(text: &str) -> String {
+    text.chars().filter(|c| !c.is_control()).take(MAX_NAME).collect()
+}
+
+fn id_of(text: &str) -> String {
+    let plain = |c: char| if c.is_alphanumeric() || "._+-".contains(c) { c } else { '-' };
+    text.chars().map(plain).take(MAX_NAME).collect()
 }
 
 fn quantizations(file: &ModelFile) -> Vec<Quantization> {
@@ -114,4 +128,17 @@ pub struct BackendInfo {
     pub n_layers: usize,
     /// Layers that a prompt token runs whose logits are not wanted.
     pub prompt_token_layers: usize,
+}
+
+#[cfg(test)]
+mod tests {
+    use super::*;
+
+    #[test]
+    fn names_are_fit_to_be_shown() {
+        assert_eq!(name_of("Gemma 4 é\n\u{1b}[31m"), "Gemma 4 é[31m");
+        assert_eq!(name_of(&"x".repeat(1000)).len(), MAX_NAME);
+        assert_eq!(id_of("gemma-4_e2b.it+qat \u{202e}\n\"é"), "gemma-4_e2b.it+qat----é");
+        assert_eq!(id_of(&"x".repeat(1000)).len(), MAX_NAME);
+    }
 }
