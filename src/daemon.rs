@@ -70,8 +70,8 @@ pub async fn run(
     let mut listeners = Listeners::bind(&settings.listen).await?;
     log::info!(listen = list(&listeners.addresses).as_str(); "listening");
     warn_of_strangers(&listeners.addresses);
-    let (routes, control) = rpc::services().await;
-    listeners.serve(routes);
+    let (services, control) = rpc::services().await;
+    listeners.serve(services);
     bound(&listeners.addresses);
     notifier.status("loading the model");
 
@@ -155,16 +155,16 @@ impl Listeners {
         Ok(Listeners { addresses, sockets, tasks: JoinSet::new(), close: watch::channel(false).0 })
     }
 
-    fn serve(&mut self, routes: tonic::service::Routes) {
+    fn serve(&mut self, services: rpc::Services) {
         for socket in self.sockets.drain(..) {
             let mut close = self.close.subscribe();
-            let routes = routes.clone();
+            let services = services.clone();
             self.tasks.spawn(async move {
                 let closed = async move {
                     // An error means that the sender is gone, and with it whoever listens.
                     let _ = close.wait_for(|close| *close).await;
                 };
-                rpc::serve(socket, routes, closed).await
+                rpc::serve(socket, services, closed).await
             });
         }
     }

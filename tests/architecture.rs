@@ -36,6 +36,7 @@ const CRATES: &[(&str, &[&str])] = &[
     ("env_logger", &["systemd"]),
     ("half", &["quant", "simd", "ops", "model"]),
     ("hashbrown", &["tokenizer"]),
+    ("http_body", &["rpc"]),
     ("log", &["engine", "rpc", "config", "systemd", "daemon", "cli"]),
     ("memmap2", &["storage"]),
     ("prost", &["rpc"]),

@@ -10,6 +10,7 @@ use tokio_stream::Stream;
 use tonic::{Request, Response, Status};
 
 use super::deadline::Deadline;
+use super::intake::Place;
 use super::pb::generation_service_server::GenerationService;
 use super::pb::{self, generate_stream_response as stream};
 use super::state::State;
@@ -35,6 +36,8 @@ struct Accepted {
 impl Service {
     async fn accept(&self, request: Request<pb::GenerateRequest>) -> Result<Accepted, Problem> {
         let deadline = request.extensions().get::<Deadline>().map(|d| d.0);
+        // Until the engine has its own place for the request.
+        let _place = request.extensions().get::<Place>().cloned();
         let message = request.into_inner();
         let ready = self.state.model(&message.model)?;
         let request_id = self.state.request_id(&message.request_id);

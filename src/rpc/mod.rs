@@ -10,6 +10,7 @@ mod admin;
 mod connection;
 mod deadline;
 mod generation;
+mod intake;
 mod models;
 pub mod pb;
 mod server;
@@ -19,4 +20,4 @@ mod tokens;
 mod translate;
 mod validate;
 
-pub use server::{Control, MAX_MESSAGE_BYTES, serve, services};
+pub use server::{Control, MAX_MESSAGE_BYTES, Services, serve, services};

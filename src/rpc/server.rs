@@ -11,6 +11,7 @@ use tonic_health::server::HealthReporter;
 
 use super::connection::{Bounds, Connections};
 use super::deadline::KeepDeadlines;
+use super::intake::Intake;
 use super::pb::admin_service_server::{self, AdminServiceServer};
 use super::pb::generation_service_server::{self, GenerationServiceServer};
 use super::pb::model_service_server::{self, ModelServiceServer};
@@ -21,18 +22,27 @@ use crate::engine::EngineHandle;
 
 /// The largest message that is read. Unit: bytes.
 pub const MAX_MESSAGE_BYTES: usize = 4 << 20;
+/// The same for services that are asked short questions.
+const MAX_QUESTION_BYTES: usize = 16 << 10;
 /// Connections at a time.
-const MAX_CONNECTIONS: usize = 256;
+const MAX_CONNECTIONS: usize = 128;
 /// A connection on which nothing comes at all is closed after this.
 const GREETING: Duration = Duration::from_secs(10);
 /// Calls at a time on one connection.
-const MAX_STREAMS: u32 = 256;
+const MAX_STREAMS: u32 = 64;
+/// Bytes that a call may send before somebody looks at them. All calls of a connection may: those that
+/// wait for a place must not keep the bytes of others from coming.
+const MAX_UNREAD_BYTES: u32 = 16 << 10;
 /// Headers of a call. Unit: bytes.
 const MAX_HEADER_BYTES: u32 = 16 << 10;
 /// A connection on which nothing comes is asked for a sign of life after this,
 const PING_EVERY: Duration = Duration::from_secs(20);
 /// and given up if it gives none for this.
 const PING_TIMEOUT: Duration = Duration::from_secs(10);
+
+/// All services, for any number of listeners: what they bound they bound together.
+#[derive(Clone, Debug)]
+pub struct Services(KeepDeadlines<Intake<Routes>>);
 
 /// What the services are told from outside.
 #[derive(Clone, Debug)]
@@ -43,7 +53,7 @@ pub struct Control {
 
 /// The services, and their control. Until [`Control::ready`] every method but health and reflection
 /// answers UNAVAILABLE.
-pub async fn services() -> (Routes, Control) {
+pub async fn services() -> (Services, Control) {
     let state = Arc::new(State::new());
     let (health, health_service) = tonic_health::server::health_reporter();
     let reflection = tonic_reflection::server::Builder::configure()
@@ -59,11 +69,11 @@ pub async fn services() -> (Routes, Control) {
         .add_service(reflection)
         .add_service(GenerationServiceServer::new(generation).max_decoding_message_size(MAX_MESSAGE_BYTES))
         .add_service(TokenizerServiceServer::new(tokens).max_decoding_message_size(MAX_MESSAGE_BYTES))
-        .add_service(ModelServiceServer::new(models).max_decoding_message_size(MAX_MESSAGE_BYTES))
-        .add_service(AdminServiceServer::new(admin).max_decoding_message_size(MAX_MESSAGE_BYTES));
+        .add_service(ModelServiceServer::new(models).max_decoding_message_size(MAX_QUESTION_BYTES))
+        .add_service(AdminServiceServer::new(admin).max_decoding_message_size(MAX_QUESTION_BYTES));
     let control = Control { state, health };
     control.set_health(ServingStatus::NotServing).await;
-    (routes, control)
+    (Services(KeepDeadlines(Intake::new(routes.prepare()))), control)
 }
 
 impl Control {
@@ -97,16 +107,18 @@ impl Control {
 /// that stays connected and reads nothing can delay that end: the caller bounds it.
 pub async fn serve(
     listener: TcpListener,
-    services: Routes,
+    services: Services,
     shutdown: impl Future<Output = ()>,
 ) -> Result<(), tonic::transport::Error> {
     let bounds = Bounds { max_connections: MAX_CONNECTIONS, greeting: GREETING };
     let incoming = Connections::new(listener, bounds);
     tonic::transport::Server::builder()
         .max_concurrent_streams(MAX_STREAMS)
+        .initial_stream_window_size(MAX_UNREAD_BYTES)
+        .initial_connection_window_size(MAX_STREAMS * MAX_UNREAD_BYTES)
         .http2_max_header_list_size(MAX_HEADER_BYTES)
         .http2_keepalive_interval(Some(PING_EVERY))
         .http2_keepalive_timeout(Some(PING_TIMEOUT))
-        .serve_with_incoming_shutdown(KeepDeadlines(services.prepare()), incoming, shutdown)
+        .serve_with_incoming_shutdown(services.0, incoming, shutdown)
         .await
 }

@@ -8,6 +8,7 @@ use std::time::{Duration, Instant};
 use tokio::sync::Semaphore;
 use tokio::task;
 
+use super::intake::Held;
 use super::status::Problem;
 use crate::engine::EngineHandle;
 use crate::tokenizer::{Specials, Tokenizer};
@@ -15,11 +16,14 @@ use crate::tokenizer::{Specials, Tokenizer};
 /// Texts that are tokenised at a time. One long text does not hold up all others; more would take the
 /// cores from the model.
 const TOKENIZERS: usize = 2;
+/// Answers of the tokenizer that are made or wait for their peers to take them.
+const LARGE_ANSWERS: usize = 16;
 
 #[derive(Debug)]
 pub(super) struct State {
     ready: OnceLock<Ready>,
     tokenizing: Arc<Semaphore>,
+    large_answers: Arc<Semaphore>,
     started: Instant,
     request_ids: RequestIds,
 }
@@ -37,6 +41,7 @@ impl State {
         Self {
             ready: OnceLock::new(),
             tokenizing: Arc::new(Semaphore::new(TOKENIZERS)),
+            large_answers: Arc::new(Semaphore::new(LARGE_ANSWERS)),
             started: Instant::now(),
             request_ids: RequestIds::new(),
         }
@@ -67,6 +72,12 @@ impl State {
     /// The name of a request: the caller's, or a new one.
     pub(super) fn request_id(&self, given: &str) -> String {
         if given.is_empty() { self.request_ids.next() } else { given.to_owned() }
+    }
+
+    /// A place for an answer that is large for its request.
+    pub(super) fn large_answer(&self) -> Result<Held, Problem> {
+        let permit = Arc::clone(&self.large_answers).try_acquire_owned();
+        permit.map(Held::new).map_err(|_| Problem::Busy)
     }
 
     /// Runs a computation over text outside of the threads that serve sockets, a bounded number at a time.

@@ -14,6 +14,9 @@ const DOMAIN: &str = "pled";
 /// the time goes into reading the weights.
 const RESTART: Duration = Duration::from_secs(10);
 
+/// What a caller is told to wait for what is done quickly.
+const SOON: Duration = Duration::from_secs(1);
+
 /// Everything that a call can end with besides an answer.
 #[derive(Clone, Debug, PartialEq)]
 pub(super) enum Problem {
@@ -32,6 +35,8 @@ pub(super) enum Problem {
     QueueFull {
         retry_after: Duration,
     },
+    /// As many answers of the tokenizer as may wait for their readers do so.
+    Busy,
     Loading,
     Draining,
     DeadlineExceeded,
@@ -75,6 +80,11 @@ impl From<Problem> for Status {
             Problem::OutOfMemory(message) => {
                 of(Code::ResourceExhausted, message, ErrorDetails::with_retry_info(Some(RESTART)))
             }
+            Problem::Busy => of(
+                Code::ResourceExhausted,
+                "too many answers of the tokenizer wait to be read".to_owned(),
+                ErrorDetails::with_retry_info(Some(SOON)),
+            ),
             Problem::Loading => of(
                 Code::Unavailable,
                 "the model is being loaded".to_owned(),

@@ -4,12 +4,13 @@ use std::sync::Arc;
 
 use tonic::{Request, Response, Status};
 
+use super::intake::{Held, Place};
 use super::pb;
 use super::pb::tokenizer_service_server::TokenizerService;
 use super::state::State;
 use super::status::Problem;
 use super::translate;
-use super::validate;
+use super::validate::{self, MAX_COUNT_BYTES, MAX_TOKENIZE_BYTES};
 use crate::tokenizer::Specials;
 
 #[derive(Debug)]
@@ -23,9 +24,11 @@ impl TokenizerService for Service {
         &self,
         request: Request<pb::TokenizeRequest>,
     ) -> Result<Response<pb::TokenizeResponse>, Status> {
+        let _place = request.extensions().get::<Place>().cloned();
         let message = request.into_inner();
         let ready = self.state.model(&message.model)?;
-        validate::tokenize(&message.text)?;
+        validate::tokenize(&message.text, MAX_TOKENIZE_BYTES)?;
+        let held = self.state.large_answer()?;
         let specials = if message.parse_special.unwrap_or(true) { Specials::Parse } else { Specials::Plain };
         let answer = self.state.with_tokenizer(ready, move |tokenizer| {
             let ids = match message.add_bos {
@@ -35,32 +38,42 @@ impl TokenizerService for Service {
             let pieces = ids.iter().map(|&id| translate::bytes(id, tokenizer)).collect();
             pb::TokenizeResponse { ids, pieces }
         });
-        Ok(Response::new(answer.await?))
+        Ok(until_delivered(answer.await?, held))
     }
 
     async fn detokenize(
         &self,
         request: Request<pb::DetokenizeRequest>,
     ) -> Result<Response<pb::DetokenizeResponse>, Status> {
+        let _place = request.extensions().get::<Place>().cloned();
         let message = request.into_inner();
         let ready = self.state.model(&message.model)?;
         validate::detokenize(&message.ids, ready.engine.limits().n_vocab)?;
+        let held = self.state.large_answer()?;
         let text = self.state.with_tokenizer(ready, move |tokenizer| tokenizer.decode(&message.ids));
-        Ok(Response::new(pb::DetokenizeResponse { text: text.await? }))
+        Ok(until_delivered(pb::DetokenizeResponse { text: text.await? }, held))
     }
 
     async fn count_tokens(
         &self,
         request: Request<pb::CountTokensRequest>,
     ) -> Result<Response<pb::CountTokensResponse>, Status> {
+        let _place = request.extensions().get::<Place>().cloned();
         let message = request.into_inner();
         let ready = self.state.model(&message.model)?;
         let Some(pb::count_tokens_request::Input::Text(text)) = message.input else {
             let missing = validate::violation("input", "is missing: text must be set");
             return Err(Problem::Fields(vec![missing]).into());
         };
-        validate::tokenize(&text)?;
+        validate::tokenize(&text, MAX_COUNT_BYTES)?;
         let tokens = self.state.with_tokenizer(ready, move |t| t.encode_prompt(&text, Specials::Parse));
         Ok(Response::new(pb::CountTokensResponse { n_tokens: translate::count(tokens.await?.len()) }))
     }
+}
+
+/// An answer that keeps its place until its peer has taken it.
+fn until_delivered<T>(message: T, held: Held) -> Response<T> {
+    let mut response = Response::new(message);
+    response.extensions_mut().insert(held);
+    response
 }

@@ -9,8 +9,10 @@ use crate::sampling::SamplingParams;
 
 /// The most tokens that a Detokenize call takes: their text may be a hundred times as long.
 pub(super) const MAX_DETOKENIZE_IDS: usize = 1 << 17;
-/// The longest text that calls of the tokenizer take: the answer may be several times as long. Unit: bytes.
-pub(super) const MAX_TOKENIZE_BYTES: usize = 1 << 20;
+/// The longest text that Tokenize takes: the answer may take sixty times as much memory. Unit: bytes.
+pub(super) const MAX_TOKENIZE_BYTES: usize = 1 << 18;
+/// The longest text that CountTokens takes. Unit: bytes.
+pub(super) const MAX_COUNT_BYTES: usize = 1 << 20;
 
 /// A prompt as it came.
 #[derive(Clone, Debug, PartialEq)]
@@ -136,11 +138,11 @@ pub(super) fn detokenize(ids: &[u32], n_vocab: usize) -> Result<(), Problem> {
 }
 
 /// The text of a Tokenize or CountTokens call.
-pub(super) fn tokenize(text: &str) -> Result<(), Problem> {
-    if text.len() <= MAX_TOKENIZE_BYTES {
+pub(super) fn tokenize(text: &str, max_bytes: usize) -> Result<(), Problem> {
+    if text.len() <= max_bytes {
         return Ok(());
     }
-    let problem = format!("has {} bytes, at most {MAX_TOKENIZE_BYTES}", text.len());
+    let problem = format!("has {} bytes, at most {max_bytes}", text.len());
     Err(Problem::Fields(vec![violation("text", &problem)]))
 }
 

@@ -10,6 +10,7 @@ use tonic::Code;
 use tonic::codegen::{Bytes, http};
 use tonic_health::pb::health_check_response::ServingStatus;
 use tonic_health::pb::{HealthCheckRequest, health_client::HealthClient};
+use tonic_types::StatusExt;
 
 use super::scripted::*;
 use super::server::*;
@@ -221,13 +222,22 @@ impl RawPeer {
         Self { send }
     }
 
-    /// Begins a call; the caller may send the rest of the message, and reads the answer.
+    /// Begins a call of the generation service; the caller may send the rest of the message, and reads the
+    /// answer.
     async fn call(
         &mut self,
         method: &str,
         timeout: Option<&str>,
     ) -> (h2::client::ResponseFuture, h2::SendStream<Bytes>) {
-        let mut request = http::Request::post(format!("http://pled/pled.v1.GenerationService/{method}"))
+        self.call_service(&format!("GenerationService/{method}"), timeout).await
+    }
+
+    async fn call_service(
+        &mut self,
+        path: &str,
+        timeout: Option<&str>,
+    ) -> (h2::client::ResponseFuture, h2::SendStream<Bytes>) {
+        let mut request = http::Request::post(format!("http://pled/pled.v1.{path}"))
             .header("content-type", "application/grpc")
             .header("te", "trailers");
         if let Some(timeout) = timeout {
@@ -315,6 +325,73 @@ async fn a_peer_that_does_not_read_holds_up_nobody_else() {
     drop((unread, body, peer));
     await_nothing_held(&server).await;
     assert_eq!(f.engine.stats().cancelled, 1);
+}
+
+/// More messages than are looked at at a time, each more than a connection takes unread.
+#[tokio::test(flavor = "multi_thread")]
+async fn messages_that_wait_for_a_place_hold_up_nobody() {
+    let f = start(Script::default(), EngineOptions { n_ctx: 1 << 20, queue_depth: 100, ..OPTIONS });
+    let server = Server::over(f.engine.clone()).await;
+    let channel = server.channel().await;
+    let mut calls = tokio::task::JoinSet::new();
+    for _ in 0..60 {
+        let mut client = pb::tokenizer_service_client::TokenizerServiceClient::new(channel.clone());
+        let input = Some(pb::count_tokens_request::Input::Text("word ".repeat(20_000)));
+        calls.spawn(async move {
+            client.count_tokens(pb::CountTokensRequest { input, ..Default::default() }).await.unwrap()
+        });
+    }
+    let counts = tokio::time::timeout(PATIENCE, calls.join_all()).await.expect("all are answered");
+    assert_eq!(counts.len(), 60);
+    // Messages that never come as a whole take places, and not all of what other peers have.
+    let mut peer = RawPeer::connect(&server, 65_535).await;
+    let mut begun = Vec::new();
+    for _ in 0..20 {
+        let (answer, mut body) = peer.call("Generate", None).await;
+        body.send_data(framed(&request(&[BOS, 320], 1)).slice(..4), false).unwrap();
+        begun.push((answer, body));
+    }
+    server.generation().await.generate(request(&[BOS, 320], 1)).await.unwrap();
+}
+
+#[tokio::test(flavor = "multi_thread")]
+async fn answers_that_nobody_reads_are_few() {
+    let server = Server::over(start(Script::default(), OPTIONS).engine).await;
+    let text = "a".repeat(200_000);
+    let tokenize = pb::TokenizeRequest { text, ..Default::default() };
+    let mut peer = RawPeer::connect(&server, 10).await;
+    let mut unread = Vec::new();
+    for _ in 0..20 {
+        let (answer, mut body) = peer.call_service("TokenizerService/Tokenize", None).await;
+        send_all(&mut body, framed(&tokenize)).await;
+        let answer = answer.await.unwrap();
+        if let Some(status) = answer.headers().get("grpc-status") {
+            assert_eq!(Code::from_bytes(status.as_bytes()), Code::ResourceExhausted);
+            break;
+        }
+        unread.push(answer);
+    }
+    assert_eq!(unread.len(), 16);
+    let mut client = server.tokenizer().await;
+    let refused = client.tokenize(tokenize.clone()).await.unwrap_err();
+    assert_eq!(refused.code(), Code::ResourceExhausted);
+    assert!(refused.get_details_retry_info().is_some());
+    // Nobody else is concerned.
+    server.generation().await.generate(request(&[BOS, 320], 1)).await.unwrap();
+    drop((unread, peer));
+    while client.tokenize(tokenize.clone()).await.is_err() {
+        tokio::time::sleep(Duration::from_millis(5)).await;
+    }
+}
+
+/// Sends as the other side makes room.
+async fn send_all(body: &mut h2::SendStream<Bytes>, mut data: Bytes) {
+    while !data.is_empty() {
+        body.reserve_capacity(data.len());
+        let n = poll_fn(|cx| body.poll_capacity(cx)).await.unwrap().unwrap().min(data.len());
+        let piece = data.split_to(n);
+        body.send_data(piece, data.is_empty()).unwrap();
+    }
 }
 
 #[tokio::test(flavor = "multi_thread")]
