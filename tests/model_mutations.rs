@@ -261,7 +261,7 @@ fn wide_models_are_refused_or_fit() {
         Forge { n_head: 1 << 14, n_head_kv: 1 << 14, head_dim: [64, 2], ..narrow.clone() },
         Forge { n_head: 1 << 13, n_head_kv: 1 << 13, head_dim: [16, 2], n_ctx: 1 << 20, ..narrow.clone() },
         Forge { n_head: 1, head_dim: [1 << 14, 1 << 14], ..narrow.clone() },
-        Forge { n_embd_per_layer: 1 << 14, sliding: vec![false; 64], ..narrow.clone() },
+        Forge { n_embd_per_layer: 1 << 14, sliding: vec![false; 9], format: BlockFormat::Q4_0, ..narrow },
     ];
     for forge in wide {
         std::fs::write(&path, forge.bytes()).unwrap();

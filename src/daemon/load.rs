@@ -12,7 +12,7 @@ use crate::config::{ConfigError, Field, Settings};
 use crate::engine::{Engine, EngineHandle, EngineOptions, Limits, ModelBackend, ModelInfo};
 use crate::model::{HParams, Model, ModelError, ModelFile, read_hparams};
 use crate::ops::{Compute, Kernels, Pool};
-use crate::ple::{self, RowStore, TableLayout};
+use crate::ple::{self, PleError, RowStore, TableLayout};
 use crate::tokenizer::Tokenizer;
 
 /// A model in memory with its vocabulary and the rows that stayed on storage.
@@ -143,5 +143,10 @@ fn open_rows(settings: &Settings, file: &ModelFile, model: &Model) -> anyhow::Re
         cache_bytes: settings.ple_cache_bytes,
         ..ple::Options::default()
     };
-    Ok(Some(RowStore::open(Arc::clone(&file.parts[table.part]), layout, options)?))
+    match RowStore::open(Arc::clone(&file.parts[table.part]), layout, options) {
+        Ok(rows) => Ok(Some(rows)),
+        // As it is: the exit code tells a file that cannot be read from other faults.
+        Err(PleError::Storage(error)) => Err(error.into()),
+        Err(error) => Err(error.into()),
+    }
 }

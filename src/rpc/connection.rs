@@ -56,17 +56,24 @@ impl Stream for Connections {
 }
 
 async fn accept(listener: Arc<TcpListener>, free: Arc<Semaphore>, greeting: Duration) -> Connection {
+    // Who connects again and again is not to fill the log: only the first failure in a row is told.
+    let mut told = false;
+    let mut tell = |what: String| {
+        if !std::mem::replace(&mut told, true) {
+            log::warn!("{what}");
+        }
+    };
     loop {
         let (stream, peer) = match listener.accept().await {
             Ok(accepted) => accepted,
             Err(e) => {
-                log::warn!("a connection could not be accepted: {e}");
+                tell(format!("a connection could not be accepted: {e}"));
                 sleep(ACCEPT_REST).await;
                 continue;
             }
         };
         let Ok(place) = Arc::clone(&free).try_acquire_owned() else {
-            log::warn!("too many connections: that of {peer} is closed");
+            tell(format!("too many connections: that of {peer} is closed"));
             continue;
         };
         // Tokens are small messages that somebody waits for. An error here shows itself at the first read.
