@@ -244,6 +244,9 @@ fn failure(e: &PleError) -> Failure {
         offset: source.offset().unwrap_or_default(),
         errno,
         device_gone: errno.is_some_and(|e| GONE.contains(&e))
-            || matches!(source, StorageError::Open { .. } | StorageError::Replaced { .. }),
+            || matches!(
+                source,
+                StorageError::Open { .. } | StorageError::Replaced { .. } | StorageError::Changed { .. }
+            ),
     })
 }

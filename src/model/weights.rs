@@ -309,6 +309,9 @@ pub(super) fn load(file: &ModelFile, hp: &HParams) -> Result<Weights, ModelError
         file.parts[tensor.part].read_bulk(tensor.offset, &mut bytes[place.clone()])?;
         places.insert(tensor.name.clone(), (format, place));
     }
+    for part in &file.parts {
+        part.check_unchanged()?;
+    }
     bind(hp, &mut Loaded { bytes: Arc::new(bytes), places })
 }
 

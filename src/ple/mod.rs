@@ -4,7 +4,8 @@
 //! asked for as soon as token ids are known ([`RowStore::submit`], which returns at once) and waited
 //! for as late as possible ([`RowStore::wait`]), so that reading and computing overlap. The rule of
 //! this room: every mode gives the same bytes, and a failed read is an error of its own batch that
-//! names file, offset and reason, after which the store works on.
+//! names file, offset and reason, after which the store works on. A file that somebody has written to
+//! since it was opened gives no more rows: they would not belong to the weights in memory.
 //!
 //! Deliberately absent: knowledge of models and block formats (rows are bytes), dequantising, retries
 //! (whoever asked decides), more than one owner (methods take `&mut self`; only reading has threads).

@@ -20,6 +20,7 @@ const MAX_JOINED_BYTES: usize = 64 << 10;
 
 /// Rows of one table by number.
 pub struct RowStore {
+    file: Arc<DataFile>,
     layout: TableLayout,
     mode: Mode,
     backing: Backing,
@@ -59,7 +60,8 @@ impl RowStore {
             Mode::Resident => {
                 let mut table = AlignedBytes::zeroed(n_bytes)?;
                 file.read_bulk(layout.offset, &mut table)?;
-                return Ok(Self::new(layout, mode, Backing::Resident(Arc::new(table)), counters));
+                file.check_unchanged()?;
+                return Ok(Self::new(file, layout, mode, Backing::Resident(Arc::new(table)), counters));
             }
             // The page cache holds the rows; a second copy would gain nothing.
             Mode::Mmap => (Source::Mapped(file.map(layout.offset, n_bytes)?, layout.offset), 0),
@@ -69,11 +71,17 @@ impl RowStore {
         let max_read_bytes = MAX_JOINED_BYTES.max(layout.row_bytes);
         let readers = Readers::start(source, n_threads, max_read_bytes, Arc::clone(&counters))?;
         let cache = RowCache::new(cache_bytes, layout.row_bytes, layout.n_rows)?;
-        Ok(Self::new(layout, mode, Backing::Storage { readers, cache, uncached: Vec::new() }, counters))
+        Ok(Self::new(file, layout, mode, Backing::Storage { readers, cache, uncached: Vec::new() }, counters))
     }
 
-    fn new(layout: TableLayout, mode: Mode, backing: Backing, counters: Arc<ReadCounters>) -> Self {
-        Self { layout, mode, backing, counters, rows: 0, distinct: 0, cache_hits: 0, wait_ns: 0 }
+    fn new(
+        file: Arc<DataFile>,
+        layout: TableLayout,
+        mode: Mode,
+        backing: Backing,
+        counters: Arc<ReadCounters>,
+    ) -> Self {
+        Self { file, layout, mode, backing, counters, rows: 0, distinct: 0, cache_hits: 0, wait_ns: 0 }
     }
 
     /// The mode in use: never [`Mode::Auto`].
@@ -122,7 +130,7 @@ impl RowStore {
                 (State::Ready(Rows { ranges, bytes }), n_distinct)
             }
             Backing::Storage { readers, cache, uncached } => {
-                harvest(cache, uncached);
+                harvest(cache, uncached, &self.file);
                 let (bytes, misses) = look_up(cache, &wanted);
                 let n_hits = n_distinct - misses.len();
                 if misses.is_empty() {
@@ -165,6 +173,8 @@ impl RowStore {
         if let Some(e) = state.error.take() {
             return Err(e);
         }
+        let first = outstanding.batch.copies[0].id;
+        self.file.check_unchanged().map_err(|source| PleError::Read { id: first, source })?;
         let bytes = std::mem::take(&mut state.bytes);
         drop(state);
         if !cached {
@@ -369,11 +379,12 @@ fn begin_reading(
 
 /// Puts the rows of finished batches into the cache before anybody waits for them: the next chunk of
 /// a prompt is submitted before the rows of this one are taken, and often repeats them.
-fn harvest(cache: &mut RowCache, uncached: &mut Vec<Weak<Batch>>) {
+fn harvest(cache: &mut RowCache, uncached: &mut Vec<Weak<Batch>>, file: &DataFile) {
     uncached.retain(|weak| {
         let Some(batch) = weak.upgrade() else { return false };
         let Some(mut state) = batch.finished() else { return true };
-        if state.error.is_none() && !std::mem::replace(&mut state.cached, true) {
+        let is_good = state.error.is_none() && file.check_unchanged().is_ok();
+        if is_good && !std::mem::replace(&mut state.cached, true) {
             keep(cache, &batch.copies, &state.bytes);
         }
         false
@@ -401,16 +412,23 @@ mod tests {
         let options = Options { mode: Mode::Direct, cache_bytes: 50_000, read_threads: 1 };
         let mut store = RowStore::open(Arc::new(DataFile::open(&path).unwrap()), layout, options).unwrap();
 
-        std::fs::write(&path, []).unwrap();
+        // Storage that loses the file's bytes; nobody has written to it.
+        let set_len = |len| {
+            let file = std::fs::OpenOptions::new().write(true).open(&path).unwrap();
+            let modified = file.metadata().unwrap().modified().unwrap();
+            file.set_len(len).unwrap();
+            file.set_modified(modified).unwrap();
+        };
+        set_len(0);
         let pending = store.submit(&[999]).unwrap();
         // A reader thread may hold a batch a moment longer than the one who waits for it.
         let Backing::Storage { uncached, .. } = &store.backing else { unreachable!() };
         let _held = uncached[0].upgrade().unwrap();
         store.wait(pending).unwrap_err();
 
-        std::fs::write(&path, [7; 100_000]).unwrap();
+        set_len(100_000);
         let pending = store.submit(&[999]).unwrap();
-        assert!(store.wait(pending).unwrap().row(0) == [7; 100]);
+        assert!(store.wait(pending).unwrap().row(0) == [0; 100]);
         assert_eq!(store.stats().cache_hits, 0);
     }
 }

@@ -1,6 +1,8 @@
 use std::fs::{self, OpenOptions};
+use std::os::unix::fs::FileExt;
 use std::path::{Path, PathBuf};
 use std::sync::Arc;
+use std::time::Duration;
 
 use super::*;
 use crate::storage::DataFile;
@@ -55,8 +57,16 @@ impl Table {
         }
     }
 
+    /// Storage that lost the end of the file, or has it again: nobody has written to the file.
     fn set_file_len(&self, len: u64) {
-        OpenOptions::new().write(true).open(&self.path).unwrap().set_len(len).unwrap();
+        let file = OpenOptions::new().write(true).open(&self.path).unwrap();
+        let modified = file.metadata().unwrap().modified().unwrap();
+        file.set_len(len).unwrap();
+        let end = self.layout.offset + self.bytes.len() as u64;
+        if len >= end {
+            file.write_all_at(&self.bytes, self.layout.offset).unwrap();
+        }
+        file.set_modified(modified).unwrap();
     }
 }
 
@@ -370,11 +380,7 @@ fn a_file_that_is_cut_off_fails_those_rows_only() {
         table.check(&store.wait(pending).unwrap(), &[1, 2, 3]);
 
         // The file is made whole again, with the bytes it had.
-        let mut file = fs::read(&table.path).unwrap();
-        file.truncate(table.layout.offset as usize);
-        file.extend(&table.bytes);
-        file.resize(whole as usize, 0xdd);
-        fs::write(&table.path, file).unwrap();
+        table.set_file_len(whole);
         let pending = store.submit(&[299, 1]).unwrap();
         table.check(&store.wait(pending).unwrap(), &[299, 1]);
     }
@@ -387,4 +393,36 @@ fn batches_belong_to_their_store() {
     let (mut one, mut other) = (table.store(Mode::Direct, 0), table.store(Mode::Direct, 0));
     let pending = one.submit(&[1]).unwrap();
     let _ = other.wait(pending);
+}
+
+#[test]
+fn a_file_that_is_written_to_gives_no_more_rows() {
+    let table = Table::new(5040, 300);
+    for mode in [Mode::Direct, Mode::Mmap] {
+        let mut store = table.store(mode, 4 << 20);
+        let pending = store.submit(&[1, 2]).unwrap();
+        table.check(&store.wait(pending).unwrap(), &[1, 2]);
+        // Another model of the same size, say.
+        let other = fs::read(&table.path).unwrap().iter().map(|b| !b).collect::<Vec<u8>>();
+        let modified = fs::metadata(&table.path).unwrap().modified().unwrap();
+        fs::write(&table.path, &other).unwrap();
+        let file = OpenOptions::new().write(true).open(&table.path).unwrap();
+        file.set_modified(modified + Duration::from_nanos(1)).unwrap();
+
+        let pending = store.submit(&[3, 1]).unwrap();
+        let e = store.wait(pending).unwrap_err();
+        assert!(e.to_string().ends_with("was written to while in use"), "{e}");
+        // Not by way of the cache either.
+        let n_reads = store.stats().reads;
+        let early = store.submit(&[4, 5]).unwrap();
+        while store.stats().reads == n_reads {
+            std::thread::yield_now();
+        }
+        let late = store.submit(&[4, 5]).unwrap();
+        store.wait(late).unwrap_err();
+        store.wait(early).unwrap_err();
+
+        table.set_file_len(other.len() as u64);
+        file.set_modified(modified).unwrap();
+    }
 }

@@ -25,6 +25,8 @@ pub struct DataFile {
     file: File,
     path: PathBuf,
     len: u64,
+    /// When it had been written to last, in seconds and nanoseconds.
+    modified: (i64, i64),
     /// For bulk reads; opened when first needed.
     direct: OnceLock<DirectFile>,
 }
@@ -43,7 +45,8 @@ impl DataFile {
         // The kernel's own read-ahead would run past the end of what is asked for, where nobody would
         // drop its pages. All sequential reading here is in big steps, which makes up for it.
         let _ = fadvise(&file, 0, None, Advice::Random);
-        Ok(Self { file, path: path.to_owned(), len: metadata.len(), direct: OnceLock::new() })
+        let (len, modified) = (metadata.len(), modified(&metadata));
+        Ok(Self { file, path: path.to_owned(), len, modified, direct: OnceLock::new() })
     }
 
     /// The path it was opened with.
@@ -59,6 +62,16 @@ impl DataFile {
     /// Whether it was empty when it was opened.
     pub fn is_empty(&self) -> bool {
         self.len == 0
+    }
+
+    /// Fails if somebody has written to the file since it was opened: what was read before and what comes
+    /// now need not belong together. To be asked after a read, for the sake of that read.
+    pub fn check_unchanged(&self) -> Result<(), StorageError> {
+        let metadata = self.file.metadata().map_err(|e| self.read_error(e, 0, 0))?;
+        match modified(&metadata) == self.modified {
+            true => Ok(()),
+            false => Err(StorageError::Changed { path: self.path.clone() }),
+        }
     }
 
     /// Fills `out` with the bytes at `offset`. Pages may stay in the page cache: for small reads.
@@ -124,6 +137,10 @@ impl DataFile {
         }
         StorageError::Read { path, offset, len, source }
     }
+}
+
+fn modified(metadata: &Metadata) -> (i64, i64) {
+    (metadata.mtime(), metadata.mtime_nsec())
 }
 
 /// Gives advice for all pages that hold a byte of the range: DONTNEED leaves a page alone of which it

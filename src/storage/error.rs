@@ -26,6 +26,12 @@ pub enum StorageError {
         /// The file.
         path: PathBuf,
     },
+    /// Somebody wrote to the file while it was in use.
+    #[error("{}: was written to while in use", path.display())]
+    Changed {
+        /// The file.
+        path: PathBuf,
+    },
     /// A read failed.
     #[error("{}: reading {len} bytes at offset {offset} failed: {source}", path.display())]
     Read {
@@ -80,6 +86,7 @@ impl StorageError {
             | StorageError::Allocate { source, .. } => source.raw_os_error(),
             StorageError::NotRegular { .. }
             | StorageError::Replaced { .. }
+            | StorageError::Changed { .. }
             | StorageError::PastEnd { .. } => None,
         }
     }
@@ -90,6 +97,7 @@ impl StorageError {
             StorageError::Open { path, .. }
             | StorageError::NotRegular { path }
             | StorageError::Replaced { path }
+            | StorageError::Changed { path }
             | StorageError::Read { path, .. }
             | StorageError::PastEnd { path, .. }
             | StorageError::Map { path, .. } => Some(path),
@@ -106,6 +114,7 @@ impl StorageError {
             StorageError::Open { .. }
             | StorageError::NotRegular { .. }
             | StorageError::Replaced { .. }
+            | StorageError::Changed { .. }
             | StorageError::Allocate { .. } => None,
         }
     }

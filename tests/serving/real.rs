@@ -99,6 +99,14 @@ fn a_model_is_described() {
     assert_eq!(engine.backend().ple_mode.as_deref(), Some("resident"), "a table this small fits");
 }
 
+/// Changes the file as failing storage does: its time of modification stays.
+fn unnoticed(path: &std::path::Path, change: impl FnOnce(&std::fs::File)) {
+    let file = std::fs::OpenOptions::new().write(true).open(path).unwrap();
+    let modified = file.metadata().unwrap().modified().unwrap();
+    change(&file);
+    file.set_modified(modified).unwrap();
+}
+
 #[test]
 fn a_vanished_file_fails_what_needs_it_and_nothing_else() {
     let dir = tempfile::tempdir().unwrap();
@@ -114,18 +122,20 @@ fn a_vanished_file_fails_what_needs_it_and_nothing_else() {
     assert_eq!(ask().token_ids, run.greedy);
     // The table's end is cut off: rows behind it are gone, with an error that names the place.
     let full = std::fs::read(&path).unwrap();
-    std::fs::OpenOptions::new().write(true).open(&path).unwrap().set_len(4096).unwrap();
+    unnoticed(&path, |file| file.set_len(4096).unwrap());
     let failed = ask();
     let Some(pled::engine::Failure::Rows(fault)) = failed.failure else { panic!("{failed:?}") };
     assert_eq!(fault.path, path);
     assert!(fault.offset > 0 && !fault.device_gone, "{fault:?}");
-    std::fs::OpenOptions::new()
-        .write(true)
-        .open(&path)
-        .and_then(|mut f| std::io::Write::write_all(&mut f, &full))
-        .unwrap();
+    unnoticed(&path, |mut file| std::io::Write::write_all(&mut file, &full).unwrap());
     assert_eq!(ask().token_ids, run.greedy, "the engine went on");
     assert_eq!(engine.stats().failed, 1);
+    // Somebody copies a model over the one in use: its rows do not belong to the weights in memory.
+    std::fs::copy(fixture("gemma4-ple-seed7/model-f32.gguf"), &path).unwrap();
+    let failed = ask();
+    let Some(pled::engine::Failure::Rows(fault)) = failed.failure else { panic!("{failed:?}") };
+    assert!(fault.device_gone && fault.message.contains("was written to while in use"), "{fault:?}");
+    assert!(failed.token_ids.is_empty());
 }
 
 /// Two sequences decode in one step, and the row of one of them lies behind the end of the file.
@@ -138,7 +148,7 @@ fn a_lost_row_ends_one_of_two_sequences_of_a_step() {
     let table = file.gguf.tensor("per_layer_token_embd.weight").unwrap();
     let row_200 = table.offset + 200 * 7 * 32 * 4;
     let engine = engine_of(file, Mode::Direct, OPTIONS);
-    std::fs::OpenOptions::new().write(true).open(&path).unwrap().set_len(row_200).unwrap();
+    unnoticed(&path, |file| file.set_len(row_200).unwrap());
     let always = |id| {
         let sampling = SamplingParams { logit_bias: vec![(id, 1000.0)], ..SamplingParams::greedy() };
         let stopping = Stopping { max_tokens: Some(10), ..Stopping::default() };
