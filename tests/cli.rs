@@ -88,6 +88,7 @@ fn faults_end_with_their_code_and_one_line_that_says_what_to_do() {
     let text = at("text.gguf", b"this is no model");
     let whole = std::fs::read(&tiny).unwrap();
     let cut = at("cut.gguf", &whole[..whole.len() - 1000]);
+    let words = at("words.txt", b"hello world");
     let config = at("pled.toml", b"model = \"x\"\nthread = 2\n");
     let cases: &[(i32, &[&str], &str)] = &[
         (64, &["speak"], "unrecognized subcommand 'speak'"),
@@ -106,6 +107,13 @@ fn faults_end_with_their_code_and_one_line_that_says_what_to_do() {
         (64, &["generate", "--model", &tiny, "--prompt", "x", "--temperature", "-1"], "temperature"),
         (64, &["bench", "--model", &tiny, "-p", "1000"], "--n-ctx"),
         (64, &["bench", "--model", &tiny, "-n", "0"], "-n is 0"),
+        (64, &["perplexity", "--model", &tiny, "--file", &words, "--ctx", "7"], "--ctx is 7"),
+        (64, &["perplexity", "--model", &tiny, "--file", &words, "--ctx", "300"], "has 256 tokens"),
+        (
+            64,
+            &["perplexity", "--model", &tiny, "--file", &words, "--ctx", "20"],
+            "words.txt: 4 tokens, a window has 20",
+        ),
         (64, &["serve"], "--model"),
         (
             64,
@@ -124,6 +132,8 @@ fn faults_end_with_their_code_and_one_line_that_says_what_to_do() {
         (66, &["inspect", "/nowhere/m.gguf"], "/nowhere/m.gguf"),
         (66, &["inspect", "/"], "/"),
         (66, &["serve", "--listen", "127.0.0.1:0", "--log", "off", "--model", "/nowhere/m.gguf"], "/nowhere"),
+        (1, &["perplexity", "--model", &tiny, "--file", "/nowhere/text"], "/nowhere/text"),
+        (1, &["perplexity", "--model", &tiny, "--file", &tiny, "--ctx", "20"], "model-q4_0.gguf"),
         (1, &["generate", "--model", &tiny, "--prompt", "x", "--logits", "/nowhere/x.npy"], "/nowhere/x.npy"),
     ];
     for (code, arguments, part) in cases {
@@ -139,7 +149,7 @@ fn faults_end_with_their_code_and_one_line_that_says_what_to_do() {
 #[test]
 fn help_names_the_commands_that_there_are() {
     let help = stdout_of(&["--help"]);
-    for command in ["serve", "generate", "tokenize", "inspect", "bench"] {
+    for command in ["serve", "generate", "tokenize", "inspect", "bench", "perplexity"] {
         assert!(help.contains(&format!("\n  {command} ")), "{help}");
         assert!(stdout_of(&[command, "--help"]).contains("Usage: pled"));
     }
@@ -206,6 +216,72 @@ fn generate_writes_the_logits_of_every_prompt_position() {
             assert!(worst < 1e-3, "{name}: {worst}");
         }
     }
+}
+
+#[test]
+fn perplexity_is_what_the_logits_give_by_hand() {
+    const WINDOW: usize = 24;
+    let directory = tempfile::tempdir().unwrap();
+    let at = |name: &str| directory.path().join(name).to_str().unwrap().to_owned();
+    let (text, logits_file) = (at("text"), at("logits.npy"));
+    let words = "The lamp in the hall is on.\nWho turned it on? Nobody knows; the door was closed at 10:45. ";
+    std::fs::write(&text, words.repeat(2)).unwrap();
+    for name in ["gemma4-ple", "gemma3"] {
+        let path = model(&format!("{name}/model-q8_0.gguf"));
+        let ids = stdout_of(&["tokenize", "--model", &path, "--ids", "--bos", &words.repeat(2)]);
+        let ids: Vec<u32> = ids.trim().split(',').map(|id| id.parse().unwrap()).collect();
+        assert!(ids.len() > 2 * WINDOW && !ids.len().is_multiple_of(WINDOW), "{}", ids.len());
+        let mut nll = Vec::new();
+        for window in ids.chunks_exact(WINDOW) {
+            let window = [&ids[..1], &window[1..]].concat();
+            stdout_of(&[
+                "generate",
+                "--model",
+                &path,
+                "--prompt-ids",
+                &ids_text(&window),
+                "--max-tokens",
+                "1",
+                "--logits",
+                &logits_file,
+            ]);
+            let ([_, n_vocab], logits) = read_npy(Path::new(&logits_file));
+            for i in WINDOW / 2..WINDOW - 1 {
+                let row = &logits[i * n_vocab..(i + 1) * n_vocab];
+                let sum: f64 = row.iter().map(|&l| f64::from(l).exp()).sum();
+                nll.push(sum.ln() - f64::from(row[window[i + 1] as usize]));
+            }
+        }
+        let n = nll.len() as f64;
+        let mean = nll.iter().sum::<f64>() / n;
+        let variance = nll.iter().map(|x| (x - mean) * (x - mean)).sum::<f64>() / n;
+        let expected = [mean.exp(), mean.exp() * (variance / (n - 1.0)).sqrt()];
+
+        let arguments = ["perplexity", "--model", &path, "--file", &text, "--ctx", &WINDOW.to_string()];
+        let report = json_of(&[&arguments[..], &["--json"]].concat());
+        for (key, expected) in ["perplexity", "stderr"].into_iter().zip(expected) {
+            let found = report[key].as_f64().unwrap();
+            assert!((found / expected - 1.0).abs() < 1e-5, "{name}: {key} {found}, expected {expected}");
+        }
+        assert_eq!(report["tokens"], nll.len(), "{name}");
+        let line = stdout_of(&arguments);
+        let same = format!("perplexity {:.4} +/- ", report["perplexity"].as_f64().unwrap());
+        assert!(line.starts_with(&same), "{line}");
+    }
+}
+
+#[test]
+fn special_tokens_of_a_scored_text_are_text_unless_wanted() {
+    let directory = tempfile::tempdir().unwrap();
+    let text = directory.path().join("text");
+    std::fs::write(&text, "<bos>".repeat(12)).unwrap();
+    let (path, text) = (model("gemma4-ple/model-q4_0.gguf"), text.to_str().unwrap());
+    let tokens = |more: &[&str]| {
+        let arguments = ["perplexity", "--model", &path, "--file", text, "--ctx", "13", "--json"];
+        json_of(&[&arguments[..], more].concat())["tokens"].as_u64().unwrap()
+    };
+    assert_eq!(tokens(&["--parse-special"]), 6);
+    assert!(tokens(&[]) > 6);
 }
 
 #[test]

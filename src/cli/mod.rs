@@ -9,6 +9,7 @@ mod generate;
 mod inspect;
 mod logits;
 mod npy;
+mod perplexity;
 mod prompt;
 mod serve;
 mod settings;
@@ -40,6 +41,8 @@ enum Command {
     Inspect(inspect::Args),
     /// Measure how fast prompts are computed and answers decoded
     Bench(bench::Args),
+    /// Measure how well a model foretells a text
+    Perplexity(perplexity::Args),
 }
 
 /// Runs the command line of this process; returns its exit code.
@@ -79,6 +82,7 @@ fn run(command: &Command) -> anyhow::Result<()> {
         Command::Tokenize(args) => tokenize::run(args, &mut out)?,
         Command::Inspect(args) => inspect::run(args, &mut out)?,
         Command::Bench(args) => bench::run(args, &mut out)?,
+        Command::Perplexity(args) => perplexity::run(args, &mut out)?,
     }
     out.flush()?;
     Ok(())
