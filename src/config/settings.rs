@@ -8,16 +8,13 @@ use log::LevelFilter;
 use super::error::ConfigError;
 use super::fragment::{Field, Fragment, Origin};
 use super::value::{self, Fault};
+use crate::engine::EngineOptions;
 use crate::ple;
 
 /// Where the server listens if nobody says otherwise.
 const DEFAULT_LISTEN: SocketAddr = SocketAddr::new(IpAddr::V4(Ipv4Addr::LOCALHOST), 50051);
 /// Context length if nobody says otherwise, tokens; a model trained for less has its own.
-pub const DEFAULT_N_CTX: usize = 4096;
-/// Bound of the row cache if nobody says otherwise, bytes.
-const DEFAULT_PLE_CACHE_BYTES: usize = 64 << 20;
-const DEFAULT_MAX_SESSIONS: usize = 4;
-const DEFAULT_QUEUE_DEPTH: usize = 8;
+pub const DEFAULT_N_CTX: usize = EngineOptions::DEFAULT.n_ctx;
 
 /// Every option, checked as far as it can be without the model.
 #[derive(Debug, Clone)]
@@ -65,16 +62,18 @@ impl Settings {
             n_ctx: read.one(Field::NCtx, |text| value::parse_count(text, 8..=1 << 20))?,
             ple_mode: read
                 .one(Field::PleMode, |text| value::parse_word(text, "auto, direct, mmap, resident"))?
-                .unwrap_or(ple::Mode::Auto),
-            ple_cache_bytes: read.one(Field::PleCacheBytes, parse_size)?.unwrap_or(DEFAULT_PLE_CACHE_BYTES),
+                .unwrap_or(ple::Options::DEFAULT.mode),
+            ple_cache_bytes: read
+                .one(Field::PleCacheBytes, parse_size)?
+                .unwrap_or(ple::Options::DEFAULT.cache_bytes),
             memory_limit_bytes: read
                 .one(Field::MemoryLimitBytes, |text| value::parse_byte_count(text, 1 << 20))?,
             max_sessions: read
                 .one(Field::MaxSessions, |text| value::parse_count(text, 1..=64))?
-                .unwrap_or(DEFAULT_MAX_SESSIONS),
+                .unwrap_or(EngineOptions::DEFAULT.max_sessions),
             queue_depth: read
                 .one(Field::QueueDepth, |text| value::parse_count(text, 1..=4096))?
-                .unwrap_or(DEFAULT_QUEUE_DEPTH),
+                .unwrap_or(EngineOptions::DEFAULT.queue_depth),
             mlock: read.one(Field::Mlock, value::parse_bool)?.unwrap_or(false),
             log: read
                 .one(Field::Log, |text| value::parse_word(text, "off, error, warn, info, debug, trace"))?,
@@ -242,7 +241,7 @@ mod tests {
             flags(&[(Field::Threads, "1")]).over(environment.unwrap()).over(from_file(&path).unwrap());
         let settings = Settings::resolve(merged).unwrap();
         assert_eq!((settings.threads, settings.n_ctx, settings.max_sessions), (1, Some(200), 5));
-        assert_eq!(settings.queue_depth, DEFAULT_QUEUE_DEPTH);
+        assert_eq!(settings.queue_depth, EngineOptions::DEFAULT.queue_depth);
     }
 
     #[test]

@@ -21,18 +21,21 @@ pub struct EngineOptions {
 
 impl Default for EngineOptions {
     fn default() -> Self {
-        Self {
-            n_ctx: 4096,
-            max_sessions: 4,
-            queue_depth: 16,
-            prefill_chunk: 128,
-            event_room: 32,
-            stall_limit: Duration::from_secs(60),
-        }
+        Self::DEFAULT
     }
 }
 
 impl EngineOptions {
+    /// What everybody gets who says nothing else; the configuration takes its defaults from here.
+    pub const DEFAULT: Self = Self {
+        n_ctx: 4096,
+        max_sessions: 4,
+        queue_depth: 8,
+        prefill_chunk: 128,
+        event_room: 32,
+        stall_limit: Duration::from_secs(60),
+    };
+
     /// The most tokens that one step computes.
     pub fn max_batch(&self) -> usize {
         self.prefill_chunk.max(self.max_sessions)

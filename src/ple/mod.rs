@@ -98,9 +98,14 @@ pub struct Options {
     pub read_threads: usize,
 }
 
+impl Options {
+    /// What everybody gets who says nothing else; the configuration takes its defaults from here.
+    pub const DEFAULT: Self = Self { mode: Mode::Auto, cache_bytes: 64 << 20, read_threads: 4 };
+}
+
 impl Default for Options {
     fn default() -> Self {
-        Self { mode: Mode::Auto, cache_bytes: 64 << 20, read_threads: 4 }
+        Self::DEFAULT
     }
 }
 
