@@ -166,11 +166,6 @@ impl Metadata {
         required(key, self.opt_f32(key)?)
     }
 
-    /// [`opt_bool`](Self::opt_bool) of a key that must be there.
-    pub fn bool(&self, key: &str) -> Result<bool, GgufError> {
-        required(key, self.opt_bool(key)?)
-    }
-
     /// [`opt_str`](Self::opt_str) of a key that must be there.
     pub fn str(&self, key: &str) -> Result<&str, GgufError> {
         required(key, self.opt_str(key)?)

@@ -24,7 +24,7 @@ use std::io::Read;
 
 pub use error::{GgufError, Place, quote};
 pub use metadata::Metadata;
-pub use split::{join, part_name, part_of};
+pub use split::{join, part_name};
 pub use tensor::TensorInfo;
 pub use value::{Array, StringArray, Strings, Value};
 

@@ -68,16 +68,10 @@ impl Gguf {
     }
 }
 
-/// Which part of how many a file name says it is: `x-00002-of-00003.gguf` gives `(1, 3)`.
-pub fn part_of(path: &Path) -> Option<(u32, u32)> {
-    let (_, no, count) = parse(path.file_name()?)?;
-    Some((no, count))
-}
-
 /// Path of part `no` (from 0) beside the part `path`; `None` if `path` is not named as a part or `no`
 /// is not below its count.
 pub fn part_name(path: &Path, no: u32) -> Option<PathBuf> {
-    let (stem, _, count) = parse(path.file_name()?)?;
+    let (stem, count) = parse(path.file_name()?)?;
     if no >= count {
         return None;
     }
@@ -86,15 +80,15 @@ pub fn part_name(path: &Path, no: u32) -> Option<PathBuf> {
     Some(path.with_file_name(OsString::from_vec(name)))
 }
 
-/// Splits `x-00002-of-00003.gguf` into `x`, 1 and 3.
-fn parse(name: &OsStr) -> Option<(&[u8], u32, u32)> {
+/// Splits `x-00002-of-00003.gguf` into `x` and 3.
+fn parse(name: &OsStr) -> Option<(&[u8], u32)> {
     let rest = name.as_bytes().strip_suffix(b".gguf")?;
     let (rest, count) = rest.split_last_chunk::<5>()?;
     let rest = rest.strip_suffix(b"-of-")?;
     let (rest, no) = rest.split_last_chunk::<5>()?;
     let stem = rest.strip_suffix(b"-")?;
     let (no, count) = (digits(no)?, digits(count)?);
-    (1..=count).contains(&no).then(|| (stem, no - 1, count))
+    (1..=count).contains(&no).then_some((stem, count))
 }
 
 fn digits(text: &[u8; 5]) -> Option<u32> {

@@ -29,7 +29,7 @@ fn reads_a_real_file() {
     assert_eq!(m.str("general.architecture").unwrap(), "gemma4");
     assert_eq!(m.u32("gemma4.block_count").unwrap(), 7);
     assert_eq!(m.f32("gemma4.final_logit_softcapping").unwrap(), 30.0);
-    assert!(m.bool("tokenizer.ggml.add_bos_token").unwrap());
+    assert!(m.opt_bool("tokenizer.ggml.add_bos_token").unwrap().unwrap());
     assert_eq!(
         m.opt_u32_array("gemma4.feed_forward_length").unwrap().unwrap(),
         [64, 64, 64, 64, 128, 128, 128]
@@ -128,7 +128,7 @@ fn every_value_type() {
     assert_eq!(m.u64("u64").unwrap(), u64::MAX);
     assert_eq!(m.u32("i64").unwrap(), 7);
     assert_eq!((m.f32("f32").unwrap(), m.f32("f64").unwrap()), (1.5, 2.5));
-    assert!(m.bool("bool").unwrap());
+    assert_eq!(m.opt_bool("bool").unwrap(), Some(true));
     assert_eq!(m.str("str").unwrap(), "Gemma ü");
     assert_eq!(m.opt_f32_array("f64s").unwrap(), Some(vec![f32::NEG_INFINITY]));
     assert_eq!(m.opt_bool_array("bools").unwrap(), Some(&[true, false, true][..]));
@@ -146,7 +146,7 @@ fn every_value_type() {
         (m.u32("f32").unwrap_err(), "key `f32` is f32, expected an integer"),
         (m.f32("inf").unwrap_err(), "key `inf` is inf, expected a finite f32"),
         (m.f32("big f64").unwrap_err(), "key `big f64` is inf, expected a finite f32"),
-        (m.bool("u8").unwrap_err(), "key `u8` is u8, expected bool"),
+        (m.opt_bool("u8").unwrap_err(), "key `u8` is u8, expected bool"),
         (
             m.str("not utf-8").unwrap_err(),
             "key `not utf-8` is a string with invalid utf-8 sequence of 1 bytes from index 0, expected UTF-8",
@@ -433,7 +433,6 @@ fn parts_that_do_not_belong_together() {
 #[test]
 fn part_names() {
     let first = Path::new("/m/gemma-00001-of-00012.gguf");
-    assert_eq!(part_of(first), Some((0, 12)));
     assert_eq!(part_name(first, 0).as_deref(), Some(first));
     assert_eq!(part_name(first, 11), Some(PathBuf::from("/m/gemma-00012-of-00012.gguf")));
     assert_eq!(part_name(first, 12), None);
@@ -448,6 +447,6 @@ fn part_names() {
         "00001-of-00002.gguf",
         "..",
     ] {
-        assert_eq!(part_of(Path::new(other)), None, "{other}");
+        assert_eq!(part_name(Path::new(other), 0), None, "{other}");
     }
 }

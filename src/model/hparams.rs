@@ -142,14 +142,6 @@ impl HParams {
         self.n_layer() * self.n_embd_per_layer
     }
 
-    /// The frequencies of a kind of layer.
-    pub fn rope(&self, kind: LayerKind) -> &RopeFrequencies {
-        match kind {
-            LayerKind::Sliding => &self.rope_sliding,
-            LayerKind::Full => &self.rope_full,
-        }
-    }
-
     /// Bytes of keys and values of one token in all full layers, and in all sliding ones. Those keep the
     /// tokens of the window and one chunk.
     pub fn kv_bytes(&self, kind: super::KvType) -> (usize, usize) {

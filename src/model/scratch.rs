@@ -120,11 +120,6 @@ impl Scratch {
         })
     }
 
-    /// The longest batch that fits.
-    pub fn max_tokens(&self) -> usize {
-        self.max_tokens
-    }
-
     /// Drops the tokens whose logits nobody wants from what is computed.
     pub(super) fn keep_wanted(&mut self, n_embd: usize) {
         for (to, &from) in self.wanted.iter().enumerate() {
