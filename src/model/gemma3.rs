@@ -2,8 +2,8 @@
 
 use super::error::ModelError;
 use super::hparams::{
-    Architecture, HParams, LayerHParams, read_head_dim, read_layer_kinds, read_n_layer, read_per_layer,
-    read_positive, read_window,
+    Architecture, HParams, LayerHParams, read_head_dim, read_layer_kinds, read_logit_softcap, read_n_layer,
+    read_per_layer, read_positive, read_window,
 };
 use crate::gguf::{Metadata, quote};
 use crate::ops::RopeFrequencies;
@@ -42,10 +42,6 @@ pub(super) fn read(metadata: &Metadata, n_vocab: usize) -> Result<HParams, Model
         if n_layer == N_LAYER_27B { n_embd as f32 / n_head[0].max(1) as f32 } else { head_dim as f32 };
     let base_full = read_positive(metadata, &key("rope.freq_base"), Some(1_000_000.0))?;
     let base_sliding = read_positive(metadata, &key("rope.freq_base_swa"), Some(10_000.0))?;
-    let logit_softcap = match metadata.opt_f32(&key("final_logit_softcapping"))? {
-        None => None,
-        Some(_) => Some(read_positive(metadata, &key("final_logit_softcapping"), None)?),
-    };
     let hparams = HParams {
         architecture: Architecture::Gemma3,
         n_vocab,
@@ -56,7 +52,7 @@ pub(super) fn read(metadata: &Metadata, n_vocab: usize) -> Result<HParams, Model
         window: read_window(metadata, PREFIX, n_ctx_train)?,
         attention_scale: 1.0 / scaled_width.sqrt(),
         normalise_values: false,
-        logit_softcap,
+        logit_softcap: read_logit_softcap(metadata, PREFIX)?,
         layers,
         rope_sliding: RopeFrequencies::new(head_dim, base_sliding, 1.0, None),
         rope_full: RopeFrequencies::new(head_dim, base_full, position_scale(metadata)?, None),

@@ -4,8 +4,8 @@
 
 use super::error::ModelError;
 use super::hparams::{
-    Architecture, HParams, LayerHParams, LayerKind, read_head_dim, read_layer_kinds, read_n_layer,
-    read_per_layer, read_positive, read_window,
+    Architecture, HParams, LayerHParams, LayerKind, read_head_dim, read_layer_kinds, read_logit_softcap,
+    read_n_layer, read_per_layer, read_positive, read_window,
 };
 use crate::gguf::{Metadata, quote};
 use crate::ops::RopeFrequencies;
@@ -67,10 +67,6 @@ pub(super) fn read(
     }
     let base_full = read_positive(metadata, &key("rope.freq_base"), None)?;
     let base_sliding = read_positive(metadata, &key("rope.freq_base_swa"), Some(10_000.0))?;
-    let logit_softcap = match metadata.opt_f32(&key("final_logit_softcapping"))? {
-        None => None,
-        Some(_) => Some(read_positive(metadata, &key("final_logit_softcapping"), None)?),
-    };
     if rope_divisors.len() != head_dim_full / 2 {
         return Err(ModelError::TensorShape {
             name: "rope_freqs.weight".to_owned(),
@@ -89,7 +85,7 @@ pub(super) fn read(
         // q_norm carries the scale.
         attention_scale: 1.0,
         normalise_values: true,
-        logit_softcap,
+        logit_softcap: read_logit_softcap(metadata, PREFIX)?,
         layers,
         rope_sliding: RopeFrequencies::new(head_dim_sliding, base_sliding, 1.0, None),
         rope_full: RopeFrequencies::new(head_dim_full, base_full, 1.0, Some(rope_divisors)),

@@ -241,6 +241,12 @@ pub(super) fn read_window(
     Ok(n_ctx_train.min(metadata.u32(&format!("{prefix}.attention.sliding_window"))? as usize))
 }
 
+/// Reads the bound of the logits; absent for models without one.
+pub(super) fn read_logit_softcap(metadata: &Metadata, prefix: &str) -> Result<Option<f32>, ModelError> {
+    let key = format!("{prefix}.final_logit_softcapping");
+    metadata.get(&key).map(|_| read_positive(metadata, &key, None)).transpose()
+}
+
 /// Reads a positive, finite number.
 pub(super) fn read_positive(metadata: &Metadata, key: &str, default: Option<f32>) -> Result<f32, ModelError> {
     let value = match (metadata.opt_f32(key)?, default) {
