@@ -429,5 +429,7 @@ async fn draining_lets_streams_end_and_the_server_stops() {
     assert_eq!(drained.await.unwrap(), pled::engine::Ended::Drained);
     // The client stays connected: the server does not wait for that.
     server.stop().await;
-    assert_eq!(client.generate(request(&[BOS], 1)).await.unwrap_err().code(), Code::Unavailable);
+    // Which of the two a client says depends on whether it has seen the end of the connection yet.
+    let code = client.generate(request(&[BOS], 1)).await.unwrap_err().code();
+    assert!(matches!(code, Code::Unavailable | Code::Cancelled), "{code:?}");
 }
