@@ -1,0 +1,65 @@
+"""Token shards: conversations of a seed, encoded, for training.
+
+`python dataset.py --shards 8` writes train-000.npz ... into the output folder, each from a seed of its own, so that any
+shard can be made again alone. A shard holds `ids` (uint16, all conversations in a row), `wanted` (bool, whether the model
+is to write this token) and `lengths` (int32, one for each conversation).
+"""
+
+import argparse
+import itertools
+import os
+from multiprocessing import Pool
+from pathlib import Path
+
+import numpy as np
+from tokenizers import Tokenizer
+
+import conversations
+import render
+
+HERE = Path(__file__).parent
+OUT = Path(os.environ.get("PLED_CACHE", Path.home() / ".cache/pled-dev")) / "home-mini"
+CONVERSATIONS_PER_SHARD = 5000
+LONGEST = 2048
+
+
+def encode(tokenizer: Tokenizer, case: dict) -> tuple[list[int], list[bool]]:
+    """Ids and whether each is the model's. Pieces end at special tokens, so they are encoded alone."""
+    ids: list[int] = []
+    wanted: list[bool] = []
+    for text, is_wanted in render.pieces(case):
+        part = tokenizer.encode(text, add_special_tokens=False).ids
+        ids += part
+        wanted += [is_wanted] * len(part)
+    return ids, wanted
+
+
+def write_shard(number: int) -> None:
+    path = OUT / f"train-{number:03}.npz"
+    if path.exists():
+        return
+    tokenizer = Tokenizer.from_file(str(HERE / "tokenizer.json"))
+    all_ids: list[np.ndarray] = []
+    all_wanted: list[np.ndarray] = []
+    for case in itertools.islice(conversations.generate(1000 + number), CONVERSATIONS_PER_SHARD):
+        ids, wanted = encode(tokenizer, case)
+        all_ids.append(np.array(ids[:LONGEST], dtype=np.uint16))
+        all_wanted.append(np.array(wanted[:LONGEST], dtype=bool))
+    temporary = path.with_suffix(".tmp.npz")
+    np.savez(temporary, ids=np.concatenate(all_ids), wanted=np.concatenate(all_wanted), lengths=np.array([len(a) for a in all_ids], dtype=np.int32))
+    temporary.rename(path)
+    print(f"{path}: {sum(map(len, all_ids))} tokens, {sum(a.sum() for a in all_wanted)} wanted", flush=True)
+
+
+def main() -> None:
+    parser = argparse.ArgumentParser(description=__doc__)
+    parser.add_argument("--shards", type=int, default=8)
+    parser.add_argument("--first", type=int, default=0)
+    args = parser.parse_args()
+    OUT.mkdir(parents=True, exist_ok=True)
+    with Pool(2) as pool:
+        pool.map(write_shard, range(args.first, args.first + args.shards), chunksize=1)
+
+
+if __name__ == "__main__":
+    main()
