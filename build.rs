@@ -5,8 +5,9 @@ use std::{env, error::Error, fs};
 
 use prost::Message;
 
-const FILES: [&str; 6] = [
+const FILES: [&str; 7] = [
     "pled/v1/admin.proto",
+    "pled/v1/chat.proto",
     "pled/v1/completion.proto",
     "pled/v1/generation.proto",
     "pled/v1/model.proto",

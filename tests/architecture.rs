@@ -39,17 +39,19 @@ const CRATES: &[(&str, &[&str])] = &[
     ("http_body", &["rpc"]),
     ("log", &["engine", "rpc", "config", "systemd", "daemon", "cli"]),
     ("memmap2", &["storage"]),
+    ("minijinja", &["tokenizer"]),
+    ("minijinja_contrib", &["tokenizer"]),
     ("prost", &["rpc"]),
     ("prost_types", &["rpc"]),
-    // In `ops` for the tests of its kernels.
-    ("rand", &["sampling", "ops"]),
-    ("rand_chacha", &["sampling", "ops"]),
+    // In `ops` and `tokenizer` for tests.
+    ("rand", &["sampling", "ops", "tokenizer"]),
+    ("rand_chacha", &["sampling", "ops", "tokenizer"]),
     ("rayon", &["ops"]),
     // In `daemon` to lock the whole process in memory.
     ("rustix", &["storage", "daemon"]),
     ("sd_notify", &["systemd"]),
     ("serde", &["cli"]),
-    ("serde_json", &["cli"]),
+    ("serde_json", &["tokenizer", "rpc", "cli"]),
     ("systemd_journal_logger", &["systemd"]),
     (
         "thiserror",

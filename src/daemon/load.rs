@@ -14,6 +14,7 @@ use crate::model::{HParams, Model, ModelError, ModelFile, read_hparams};
 use crate::ops::{Compute, Kernels, Pool};
 use crate::ple::{self, PleError, RowStore, TableLayout};
 use crate::tokenizer::Tokenizer;
+use crate::tokenizer::chat::ChatFormat;
 
 /// A model in memory with its vocabulary and the rows that stayed on storage.
 #[derive(Debug)]
@@ -24,6 +25,8 @@ pub struct LoadedModel {
     pub rows: Option<RowStore>,
     /// The vocabulary.
     pub tokenizer: Tokenizer,
+    /// How it wants conversations, if it was trained on any.
+    pub chat: Option<ChatFormat>,
     /// The model's description.
     pub info: ModelInfo,
     /// Context length to run it with, tokens.
@@ -43,6 +46,12 @@ impl LoadedModel {
         let tokenizer =
             Tokenizer::from_metadata(&mut file.gguf.metadata).with_context(|| path.display().to_string())?;
         check_vocabulary(&hparams, &tokenizer).map_err(|error| in_file(path, error))?;
+        let chat = ChatFormat::from_metadata(&file.gguf.metadata, &tokenizer);
+        match chat.as_ref().map(ChatFormat::built_in) {
+            None => log::warn!("the vocabulary has no tokens for turns: no chat with this model"),
+            Some(Some(why)) => log::info!("conversations use pled's own chat template: {why}"),
+            Some(None) => {}
+        }
         let pool = Pool::new(settings.threads).context("cannot start the compute threads")?;
         let compute = Compute { pool, kernels: Kernels::detect() };
         let model = Model::load(&file, Arc::new(compute)).map_err(|error| in_file(path, error))?;
@@ -57,7 +66,7 @@ impl LoadedModel {
             "model loaded"
         );
         let info = ModelInfo::of(&file, &model);
-        Ok(LoadedModel { model, rows, tokenizer, info, n_ctx })
+        Ok(LoadedModel { model, rows, tokenizer, chat, info, n_ctx })
     }
 
     /// What requests are measured against.
@@ -70,7 +79,8 @@ impl LoadedModel {
         let options = EngineOptions { n_ctx: self.n_ctx, ..options };
         let backend = ModelBackend::new(self.model, self.rows, &options)
             .context("no room for the buffers of a step")?;
-        let engine = Engine { backend, tokenizer: Arc::new(self.tokenizer), model: self.info, options };
+        let (tokenizer, chat) = (Arc::new(self.tokenizer), self.chat.map(Arc::new));
+        let engine = Engine { backend, tokenizer, chat, model: self.info, options };
         Ok(engine.start()?)
     }
 }

@@ -22,6 +22,7 @@ use super::stats::Stats;
 use super::worker::{Job, Worker};
 use crate::model::OutOfMemory;
 use crate::tokenizer::Tokenizer;
+use crate::tokenizer::chat::ChatFormat;
 
 /// Gives requests to the engine. When the last handle is dropped the engine finishes what it has and
 /// ends.
@@ -37,6 +38,7 @@ struct Inner {
     thread: Thread,
     ended: watch::Receiver<Option<Ended>>,
     tokenizer: Arc<Tokenizer>,
+    chat: Option<Arc<ChatFormat>>,
     model: ModelInfo,
     backend: BackendInfo,
     options: EngineOptions,
@@ -96,6 +98,8 @@ pub struct Engine<B> {
     pub backend: B,
     /// Its tokenizer.
     pub tokenizer: Arc<Tokenizer>,
+    /// How it wants conversations, if it was trained on any.
+    pub chat: Option<Arc<ChatFormat>>,
     /// Its description.
     pub model: ModelInfo,
     /// Bounds.
@@ -107,7 +111,7 @@ impl<B: Backend> Engine<B> {
     ///
     /// Errors: the system gives no thread, or not the memory of one sequence.
     pub fn start(self) -> Result<EngineHandle, StartError> {
-        let Self { mut backend, tokenizer, model, options } = self;
+        let Self { mut backend, tokenizer, chat, model, options } = self;
         let EngineOptions { n_ctx, max_sessions, prefill_chunk, .. } = options;
         assert!(n_ctx > 0 && max_sessions > 0 && prefill_chunk > 0, "bounds of at least 1: {options:?}");
         let limits = Limits { n_ctx, n_vocab: backend.n_vocab() };
@@ -133,7 +137,8 @@ impl<B: Backend> Engine<B> {
             ended_sender.send_replace(Some(how));
         };
         let thread = thread::Builder::new().name("engine".to_owned()).spawn(run)?.thread().clone();
-        let inner = Inner { shared, jobs, thread, ended, tokenizer, model, backend: info, options, limits };
+        let inner =
+            Inner { shared, jobs, thread, ended, tokenizer, chat, model, backend: info, options, limits };
         Ok(EngineHandle { inner: Arc::new(inner) })
     }
 }
@@ -194,6 +199,11 @@ impl EngineHandle {
     /// The bounds that the engine was started with.
     pub fn options(&self) -> &EngineOptions {
         &self.inner.options
+    }
+
+    /// How the model wants conversations; `None` if its vocabulary has no marks for turns.
+    pub fn chat(&self) -> Option<&Arc<ChatFormat>> {
+        self.inner.chat.as_ref()
     }
 
     /// The model's tokenizer.

@@ -5,14 +5,15 @@ use std::sync::Arc;
 use std::task::{Context, Poll, ready};
 use std::time::Instant;
 
-use tokio::time::{Sleep, sleep_until};
 use tokio_stream::Stream;
 use tonic::{Request, Response, Status};
 
+use super::chat;
 use super::deadline::Deadline;
 use super::intake::Place;
 use super::pb::generation_service_server::GenerationService;
 use super::pb::{self, generate_stream_response as stream};
+use super::reading::Reading;
 use super::state::State;
 use super::status::Problem;
 use super::translate;
@@ -90,15 +91,26 @@ impl GenerationService for Service {
     ) -> Result<Response<Self::GenerateStreamStream>, Status> {
         Ok(Response::new(Events::new(self.accept(request).await?)))
     }
+
+    async fn chat(&self, request: Request<pb::ChatRequest>) -> Result<Response<pb::ChatResponse>, Status> {
+        Ok(Response::new(chat::Accepted::new(&self.state, request).await?.whole().await?))
+    }
+
+    type ChatStreamStream = chat::Events;
+
+    async fn chat_stream(
+        &self,
+        request: Request<pb::ChatRequest>,
+    ) -> Result<Response<Self::ChatStreamStream>, Status> {
+        Ok(Response::new(chat::Accepted::new(&self.state, request).await?.events()))
+    }
 }
 
 /// The events of one generation. Dropped when the client goes away, which cancels the generation.
 #[derive(Debug)]
 pub(super) struct Events {
     started: Option<stream::Event>,
-    /// `None` after the last event.
-    generation: Option<Generation>,
-    deadline: Option<Pin<Box<Sleep>>>,
+    reading: Reading,
     tokenizer: Arc<Tokenizer>,
 }
 
@@ -107,8 +119,7 @@ impl Events {
         let Accepted { generation, request_id, deadline, tokenizer } = accepted;
         Self {
             started: Some(translate::started(request_id, generation.queue_position())),
-            generation: Some(generation),
-            deadline: deadline.map(|at| Box::pin(sleep_until(at.into()))),
+            reading: Reading::new(generation, deadline),
             tokenizer,
         }
     }
@@ -117,25 +128,14 @@ impl Events {
         if let Some(started) = self.started.take() {
             return Poll::Ready(Some(Ok(started)));
         }
-        let Some(generation) = &mut self.generation else { return Poll::Ready(None) };
-        let event = match generation.poll_next(cx) {
-            Poll::Ready(event) => event,
-            // The engine keeps the deadline too, but it looks between steps only.
-            Poll::Pending => match &mut self.deadline {
-                None => return Poll::Pending,
-                Some(deadline) => {
-                    ready!(deadline.as_mut().poll(cx));
-                    self.generation = None;
-                    return Poll::Ready(Some(Err(Problem::DeadlineExceeded.into())));
-                }
-            },
-        };
-        Poll::Ready(event.map(|event| match event {
-            Event::Prefill { done, total } => Ok(translate::prefill(done, total)),
-            Event::Delta(delta) => Ok(translate::delta(delta, &self.tokenizer)),
-            Event::Done(done) => Ok(translate::done(done)),
-            Event::Failed(failure) => Err(Problem::from(failure).into()),
-        }))
+        self.reading.poll_event(cx).map(|event| {
+            event.map(|event| match event {
+                Event::Prefill { done, total } => Ok(translate::prefill(done, total)),
+                Event::Delta(delta) => Ok(translate::delta(delta, &self.tokenizer)),
+                Event::Done(done) => Ok(translate::done(done)),
+                Event::Failed(failure) => Err(Problem::from(failure).into()),
+            })
+        })
     }
 }
 

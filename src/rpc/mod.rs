@@ -7,12 +7,14 @@
 //! [`Generation`](crate::engine::Generation), and that is all that cancellation needs.
 
 mod admin;
+mod chat;
 mod connection;
 mod deadline;
 mod generation;
 mod intake;
 mod models;
 pub mod pb;
+mod reading;
 mod server;
 mod state;
 mod status;

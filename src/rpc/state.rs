@@ -71,7 +71,12 @@ impl State {
 
     /// The name of a request: the caller's, or a new one.
     pub(super) fn request_id(&self, given: &str) -> String {
-        if given.is_empty() { self.request_ids.next() } else { given.to_owned() }
+        if given.is_empty() { self.unique_name() } else { given.to_owned() }
+    }
+
+    /// A name that nothing else has, of this or an earlier process.
+    pub(super) fn unique_name(&self) -> String {
+        self.request_ids.next()
     }
 
     /// A place for an answer that is large for its request.
@@ -100,20 +105,20 @@ impl State {
 
     /// The tokens of a prompt text.
     pub(super) async fn prompt_tokens(&self, ready: &Ready, text: String) -> Result<Vec<u32>, Problem> {
-        ready.check_prompt_bytes(text.len())?;
+        ready.check_prompt_bytes("text", text.len())?;
         self.with_tokenizer(ready, move |tokenizer| tokenizer.encode_prompt(&text, Specials::Parse)).await
     }
 }
 
 impl Ready {
     /// Refuses what cannot fit the context however it is tokenised, before time is spent on it.
-    fn check_prompt_bytes(&self, n_bytes: usize) -> Result<(), Problem> {
+    pub(super) fn check_prompt_bytes(&self, field: &'static str, n_bytes: usize) -> Result<(), Problem> {
         let n_ctx = self.engine.limits().n_ctx;
         let n_prompt = n_bytes.div_ceil(self.longest_piece);
         if n_prompt <= n_ctx {
             return Ok(());
         }
-        Err(Problem::PromptTooLong { field: "text", n_prompt, at_least: true, n_ctx })
+        Err(Problem::PromptTooLong { field, n_prompt, at_least: true, n_ctx })
     }
 }
 

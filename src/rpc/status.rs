@@ -32,6 +32,8 @@ pub(super) enum Problem {
         n_ctx: usize,
     },
     UnknownModel(String),
+    /// The model was not trained on conversations.
+    NoChat,
     QueueFull {
         retry_after: Duration,
     },
@@ -72,6 +74,9 @@ impl From<Problem> for Status {
                 let details = ErrorDetails::with_resource_info("model", model, "", "not loaded");
                 of(Code::NotFound, message, details)
             }
+            Problem::NoChat => Status::failed_precondition(
+                "this model knows no conversations: its vocabulary has no tokens for turns; Generate continues a text",
+            ),
             Problem::QueueFull { retry_after } => of(
                 Code::ResourceExhausted,
                 "the queue is full".to_owned(),

@@ -4,14 +4,16 @@ use std::sync::Arc;
 
 use tonic::{Request, Response, Status};
 
+use super::chat;
 use super::intake::{Held, Place};
 use super::pb;
+use super::pb::count_tokens_request::Input;
 use super::pb::tokenizer_service_server::TokenizerService;
 use super::state::State;
 use super::status::Problem;
 use super::translate;
 use super::validate::{self, MAX_COUNT_BYTES, MAX_TOKENIZE_BYTES};
-use crate::tokenizer::Specials;
+use crate::tokenizer::{Specials, Tokenizer};
 
 #[derive(Debug)]
 pub(super) struct Service {
@@ -61,13 +63,19 @@ impl TokenizerService for Service {
         let _place = request.extensions().get::<Place>().cloned();
         let message = request.into_inner();
         let ready = self.state.model(&message.model)?;
-        let Some(pb::count_tokens_request::Input::Text(text)) = message.input else {
-            let missing = validate::violation("input", "is missing: text must be set");
-            return Err(Problem::Fields(vec![missing]).into());
+        let tokens = match message.input {
+            None => {
+                let missing = validate::violation("input", "is missing: text or chat must be set");
+                return Err(Problem::Fields(vec![missing]).into());
+            }
+            Some(Input::Text(text)) => {
+                validate::tokenize(&text, MAX_COUNT_BYTES)?;
+                let encode = move |t: &Tokenizer| t.encode_prompt(&text, Specials::Parse);
+                self.state.with_tokenizer(ready, encode).await?
+            }
+            Some(Input::Chat(conversation)) => chat::prompt(&self.state, ready, conversation).await?.0,
         };
-        validate::tokenize(&text, MAX_COUNT_BYTES)?;
-        let tokens = self.state.with_tokenizer(ready, move |t| t.encode_prompt(&text, Specials::Parse));
-        Ok(Response::new(pb::CountTokensResponse { n_tokens: translate::count(tokens.await?.len()) }))
+        Ok(Response::new(pb::CountTokensResponse { n_tokens: translate::count(tokens.len()) }))
     }
 }
 

@@ -62,6 +62,23 @@ pub(super) fn generate(
     Ok((prompt, Promptless { field, rest }))
 }
 
+/// Translates what a conversation asks for besides being answered.
+pub(super) fn chat_options(
+    message: &pb::ChatRequest,
+    defaults: &SamplingParams,
+    request_id: String,
+    deadline: Option<Instant>,
+) -> Result<Promptless, Problem> {
+    let mut violations = Vec::new();
+    let stopping = stopping(message.stopping.clone().unwrap_or_default(), &mut violations);
+    if !violations.is_empty() {
+        return Err(Problem::Fields(violations));
+    }
+    let sampling = sampling(message.sampling.clone().unwrap_or_default(), defaults);
+    let rest = Draft { sampling, stopping, request_id, deadline, ..Draft::default() };
+    Ok(Promptless { field: "messages", rest })
+}
+
 impl Promptless {
     /// The request, with its prompt in tokens.
     pub(super) fn with_prompt(self, prompt: Vec<u32>, limits: Limits) -> Result<Request, Problem> {

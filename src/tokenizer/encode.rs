@@ -1,5 +1,7 @@
 //! Text to ids.
 
+use std::borrow::Cow;
+
 use super::{Rule, Tokenizer, merge::Merger, special::Piece};
 
 /// Which special tokens a text may contain, from trusting to careful.
@@ -25,6 +27,16 @@ impl Tokenizer {
     /// # Panics
     /// If the text is longer than 1.4 GB. Callers bound what they accept.
     pub fn encode(&self, text: &str, specials: Specials) -> Vec<u32> {
+        self.encode_mapped(text, specials, Cow::Borrowed)
+    }
+
+    /// As [`encode`](Self::encode), with `map` over the text between special tokens.
+    pub(super) fn encode_mapped<'t>(
+        &self,
+        text: &'t str,
+        specials: Specials,
+        map: impl Fn(&'t str) -> Cow<'t, str>,
+    ) -> Vec<u32> {
         assert!(text.len() <= MAX_TEXT_BYTES, "a text of {} bytes", text.len());
         // Four bytes a token is usual for prose.
         let mut out = Vec::with_capacity(text.len() / 4 + 1);
@@ -34,7 +46,7 @@ impl Tokenizer {
             Piece::Special(id) => out.push(id),
             Piece::Text(text) => {
                 escaped.clear();
-                for (i, word) in text.split(' ').enumerate() {
+                for (i, word) in map(text).split(' ').enumerate() {
                     if i > 0 {
                         escaped.push('\u{2581}');
                     }
@@ -54,6 +66,11 @@ impl Tokenizer {
         let mut ids: Vec<u32> = self.bos().filter(|_| self.add_bos()).into_iter().collect();
         ids.extend(self.encode(text, specials));
         ids
+    }
+
+    /// Where in `text` the text of a token begins that means something to the model. Unit: bytes.
+    pub(super) fn forgeries(&self, text: &str) -> Vec<usize> {
+        self.special.forgeries(&self.vocabulary, text)
     }
 
     /// Text without special tokens and spaces.

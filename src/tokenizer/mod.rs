@@ -17,14 +17,16 @@
 //! | `special` | cuts a text at special tokens |
 //! | `ranks`, `merge` | the merge table; the merge loop of both procedures |
 //! | `encode`, `decode` | the two directions, whole and streamed |
+//! | `chat` | conversations to prompts, answers to text, thoughts and tool calls |
 //!
 //! A text of n bytes costs O(n log n): texts may come from strangers, and one paragraph is one run. The
 //! vocabulary of 262,144 tokens and 514,906 merges takes 14 MB, and 9 MB more while it is built: texts
 //! lie in one arena, tables hold indices.
 //!
-//! Deliberately absent: chat formats, any bound on the length of a text (callers refuse what exceeds their
+//! Deliberately absent: any bound on the length of a text (callers refuse what exceeds their
 //! context), normalisation and clean-up.
 
+pub mod chat;
 mod decode;
 mod encode;
 mod error;

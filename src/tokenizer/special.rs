@@ -115,6 +115,22 @@ impl SpecialIndex {
         best
     }
 
+    /// Where in `text` the text of a token begins that means something to the model. Unit: bytes.
+    pub(super) fn forgeries(&self, vocabulary: &Vocabulary, text: &str) -> Vec<usize> {
+        let bytes = text.as_bytes();
+        let begins = |start: usize| {
+            let mut most = usize::MAX;
+            while let Some(m) = self.longest_at(vocabulary, bytes, start, Specials::Parse, most) {
+                if vocabulary.class(m.id) != Some(Class::Verbatim) {
+                    return true;
+                }
+                most = m.n_bytes - 1;
+            }
+            false
+        };
+        (0..bytes.len()).filter(|&start| text.is_char_boundary(start) && begins(start)).collect()
+    }
+
     /// Cuts `text` at special tokens, the longest text first, lower ids first among equally long ones,
     /// and each from left to right: what is covered by a longer one is not looked at again.
     pub(super) fn cut<'t>(

@@ -1,6 +1,7 @@
 //! The engine and its gRPC services, over a scripted backend and over tiny real models.
 
 mod cancellation;
+mod chat;
 mod engine;
 mod grpc;
 mod load;

@@ -26,7 +26,7 @@ fn engine_of(mut file: ModelFile, mode: Mode, options: EngineOptions) -> EngineH
     });
     let info = ModelInfo::of(&file, &model);
     let backend = ModelBackend::new(model, store, &options).unwrap();
-    Engine { backend, tokenizer, model: info, options }.start().unwrap()
+    Engine { backend, tokenizer, chat: None, model: info, options }.start().unwrap()
 }
 
 fn greedy(run: &Run) -> Draft {

@@ -13,6 +13,7 @@ use pled::engine::{
 use pled::model::{ModelFile, OutOfMemory};
 use pled::sampling::SamplingParams;
 use pled::tokenizer::Tokenizer;
+use pled::tokenizer::chat::ChatFormat;
 
 use super::support::fixture;
 
@@ -33,6 +34,8 @@ pub(crate) struct Script {
     pub(crate) gate: Option<Arc<Gate>>,
     /// After this token comes the end of generation.
     pub(crate) eos_after: Option<u32>,
+    /// The answer to any prompt; the end of generation follows. Empty: letters in turn.
+    pub(crate) reply: Vec<u32>,
     /// Rows of these tokens cannot be read.
     pub(crate) bad_rows: Vec<u32>,
     /// So that the whole device seems gone.
@@ -114,6 +117,7 @@ pub(crate) struct Scripted {
 pub(crate) struct ScriptedSeq {
     n_ctx: usize,
     n_tokens: usize,
+    n_chosen: usize,
     announced: VecDeque<Vec<u32>>,
     n_live: Arc<AtomicUsize>,
 }
@@ -178,7 +182,13 @@ impl Backend for Scripted {
             return Err(OutOfMemory { n_bytes: n_ctx as u64 * KV_BYTES_PER_TOKEN });
         }
         self.n_live.fetch_add(1, Ordering::SeqCst);
-        Ok(ScriptedSeq { n_ctx, n_tokens: 0, announced: VecDeque::new(), n_live: Arc::clone(&self.n_live) })
+        Ok(ScriptedSeq {
+            n_ctx,
+            n_tokens: 0,
+            n_chosen: 0,
+            announced: VecDeque::new(),
+            n_live: Arc::clone(&self.n_live),
+        })
     }
 
     fn kv_bytes(&self, seq: &ScriptedSeq) -> u64 {
@@ -223,6 +233,11 @@ impl Backend for Scripted {
             self.logits.fill(if self.script.nan_after == Some(last) { f32::NAN } else { 0.0 });
             // The second best is the plain successor, so that an excluded end has a follower.
             self.logits[successor(last) as usize] = 20.0;
+            if !self.script.reply.is_empty() {
+                let next = self.script.reply.get(span.seq.n_chosen).copied().unwrap_or(EOS);
+                self.logits[next as usize] = 30.0;
+            }
+            span.seq.n_chosen += 1;
             if self.script.eos_after == Some(last) {
                 self.logits[EOS as usize] = 40.0;
             }
@@ -265,6 +280,10 @@ pub(crate) fn tokenizer() -> Arc<Tokenizer> {
     Arc::new(Tokenizer::from_metadata(&mut file.gguf.metadata).unwrap())
 }
 
+pub(crate) fn chat() -> Option<Arc<ChatFormat>> {
+    ChatFormat::new(None, &tokenizer()).map(Arc::new)
+}
+
 pub(crate) fn model_info() -> ModelInfo {
     ModelInfo {
         id: "scripted".to_owned(),
@@ -283,7 +302,9 @@ pub(crate) fn model_info() -> ModelInfo {
 pub(crate) fn start(script: Script, options: EngineOptions) -> Fixture {
     let backend = Scripted::new(script);
     let (log, n_live) = (Arc::clone(&backend.log), Arc::clone(&backend.n_live));
-    let engine = Engine { backend, tokenizer: tokenizer(), model: model_info(), options }.start().unwrap();
+    let engine = Engine { backend, tokenizer: tokenizer(), chat: chat(), model: model_info(), options }
+        .start()
+        .unwrap();
     Fixture { engine, log, n_live }
 }
 
