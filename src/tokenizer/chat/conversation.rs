@@ -73,7 +73,7 @@ pub struct Conversation {
 #[derive(Clone, Debug, PartialEq, Eq, thiserror::Error)]
 #[error("{field}: {problem}")]
 pub struct ConversationError {
-    /// Path of the field, as "messages[2].role".
+    /// Path of the field, as `messages[2].role`.
     pub field: String,
     /// What is wrong, with the value.
     pub problem: String,
