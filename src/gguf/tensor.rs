@@ -2,7 +2,7 @@
 
 use std::io::Read;
 
-use crate::quant::BlockFormat;
+use crate::quant::{self, BlockFormat};
 
 use super::MAX_TENSOR_NAME_BYTES;
 use super::error::{GgufError, Place};
@@ -34,6 +34,11 @@ impl TensorInfo {
     /// The block format, if the type is one that can be computed with.
     pub fn format(&self) -> Option<BlockFormat> {
         BlockFormat::from_ggml_id(self.type_id)
+    }
+
+    /// The name of its type, as messages have it.
+    pub fn type_name(&self) -> String {
+        quant::type_name(self.type_id)
     }
 
     /// One to four dimensions, innermost (row length) first, each at least 1.
@@ -97,8 +102,8 @@ fn read_entry(src: &mut Source<'_, impl Read>, name: String) -> Result<TensorInf
 /// Bytes of the tensor, `None` for an unknown type; refuses shapes that its type cannot have.
 fn byte_size(t: &TensorInfo) -> Result<Option<u64>, GgufError> {
     let wrong = |problem| {
-        let type_name = t.format().map_or_else(|| t.type_id.to_string(), |f| f.name().to_owned());
-        GgufError::Shape { name: t.name.clone(), dims: t.dims().to_vec(), type_name, problem }
+        let (name, type_name) = (t.name.clone(), t.type_name());
+        GgufError::Shape { name, dims: t.dims().to_vec(), type_name, problem }
     };
     if t.dims().contains(&0) {
         return Err(wrong("has a dimension of zero"));

@@ -65,14 +65,14 @@ pub enum ModelError {
         expected: Vec<u64>,
     },
     /// A tensor has a type that pled cannot compute with.
-    #[error("tensor {name} has type {type_id}, which is not supported here: {hint}")]
+    #[error("tensor {name} has type {found}, expected {expected}")]
     TensorType {
         /// Name of the tensor.
         name: String,
-        /// Type number of the file format.
-        type_id: u32,
-        /// Which types are.
-        hint: &'static str,
+        /// Name of its type.
+        found: String,
+        /// Names of the types that it may have.
+        expected: String,
     },
     /// A tensor that must hold finite numbers does not.
     #[error("tensor {name} holds {value} at index {index}: the file is corrupt")]

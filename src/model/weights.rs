@@ -258,11 +258,7 @@ impl Source for Planner<'_> {
     fn vector(&mut self, name: &str, len: usize) -> Result<(), ModelError> {
         match self.plan(name, &[len])? {
             BlockFormat::F32 => Ok(()),
-            other => Err(ModelError::TensorType {
-                name: name.to_owned(),
-                type_id: other.ggml_id(),
-                hint: "norms and scales must be F32",
-            }),
+            other => Err(not_f32(name, other)),
         }
     }
 }
@@ -378,12 +374,9 @@ pub(super) fn read_vector(
     max_len: u64,
 ) -> Result<Option<Vec<f32>>, ModelError> {
     let Some(tensor) = file.gguf.tensor(name) else { return Ok(None) };
-    if format_of(tensor)? != BlockFormat::F32 {
-        return Err(ModelError::TensorType {
-            name: name.to_owned(),
-            type_id: tensor.type_id,
-            hint: "it must be F32",
-        });
+    match format_of(tensor)? {
+        BlockFormat::F32 => {}
+        other => return Err(not_f32(name, other)),
     }
     if tensor.dims().len() != 1 || tensor.dims()[0] > max_len {
         return Err(ModelError::TensorShape {
@@ -420,9 +413,18 @@ fn shape_error(tensor: &TensorInfo, shape: &[usize]) -> ModelError {
 fn format_of(tensor: &TensorInfo) -> Result<BlockFormat, ModelError> {
     tensor.format().ok_or_else(|| ModelError::TensorType {
         name: tensor.name.clone(),
-        type_id: tensor.type_id,
-        hint: "use a file with F32, F16, BF16, Q4_0, Q4_1, Q5_0, Q5_1, Q8_0, Q4_K, Q5_K, Q6_K, IQ4_NL or IQ4_XS",
+        found: tensor.type_name(),
+        expected: BlockFormat::names(),
     })
+}
+
+/// Norms and scales are used as they stand in the file.
+fn not_f32(name: &str, found: BlockFormat) -> ModelError {
+    ModelError::TensorType {
+        name: name.to_owned(),
+        found: found.name().to_owned(),
+        expected: BlockFormat::F32.name().to_owned(),
+    }
 }
 
 fn check_finite(name: &str, values: &[f32]) -> Result<(), ModelError> {

@@ -192,6 +192,13 @@ impl BlockFormat {
         }
     }
 
+    /// The names of all formats, as part of a message: `F32, F16, ... or IQ4_XS`.
+    pub fn names() -> String {
+        let names = Self::ALL.map(Self::name);
+        let (last, others) = names.split_last().expect("there are formats");
+        format!("{} or {last}", others.join(", "))
+    }
+
     /// Elements in one block.
     pub const fn block_len(self) -> usize {
         match self {
@@ -254,6 +261,37 @@ impl BlockFormat {
         }
     }
 }
+
+/// What GGUF tools call a tensor type: a name, for types too that nothing here computes with, or the number of
+/// one that is not known at all.
+pub fn type_name(ggml_id: u32) -> String {
+    let known = BlockFormat::from_ggml_id(ggml_id).map(BlockFormat::name);
+    let other = || OTHER_TYPES.iter().find(|(id, _)| *id == ggml_id).map(|(_, name)| *name);
+    known.or_else(other).map_or_else(|| ggml_id.to_string(), str::to_owned)
+}
+
+/// Tensor types of the format that have no kernels here.
+const OTHER_TYPES: [(u32, &str); 19] = [
+    (9, "Q8_1"),
+    (10, "Q2_K"),
+    (11, "Q3_K"),
+    (15, "Q8_K"),
+    (16, "IQ2_XXS"),
+    (17, "IQ2_XS"),
+    (18, "IQ3_XXS"),
+    (19, "IQ1_S"),
+    (21, "IQ3_S"),
+    (22, "IQ2_S"),
+    (24, "I8"),
+    (25, "I16"),
+    (26, "I32"),
+    (27, "I64"),
+    (28, "F64"),
+    (29, "IQ1_M"),
+    (34, "TQ1_0"),
+    (35, "TQ2_0"),
+    (39, "MXFP4"),
+];
 
 /// The small integers that a quantised format stores.
 pub trait Codes {

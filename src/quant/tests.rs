@@ -56,6 +56,17 @@ fn ids_and_sizes() {
 }
 
 #[test]
+fn every_tensor_type_has_one_name() {
+    let names: Vec<String> = (0..100).map(super::type_name).collect();
+    let known: Vec<&String> = names.iter().filter(|name| name.parse::<u32>().is_err()).collect();
+    assert_eq!(known.len(), BlockFormat::ALL.len() + super::OTHER_TYPES.len());
+    assert!(known.iter().enumerate().all(|(i, name)| !known[..i].contains(name)), "{known:?}");
+    assert_eq!([&names[10], &names[12], &names[99]], ["Q2_K", "Q4_K", "99"]);
+    assert!(BlockFormat::names().starts_with("F32, F16, BF16, Q4_0, "));
+    assert!(BlockFormat::names().ends_with(", IQ4_NL or IQ4_XS"));
+}
+
+#[test]
 #[should_panic(expected = "17 bytes for 32 elements of Q4_0")]
 fn dequantize_refuses_wrong_lengths() {
     BlockFormat::Q4_0.dequantize(&[0; 17], &mut [0.0; 32]);
