@@ -75,6 +75,15 @@ fn ids_text(ids: &[u32]) -> String {
     ids.iter().map(u32::to_string).collect::<Vec<_>>().join(",")
 }
 
+/// A model file in which the tensor `name` has another type.
+fn with_type(file: &[u8], name: &str, type_id: u32) -> Vec<u8> {
+    let entry = [&(name.len() as u64).to_le_bytes(), name.as_bytes()].concat();
+    let at = file.windows(entry.len()).position(|bytes| bytes == entry).unwrap() + entry.len();
+    let n_dims = u32::from_le_bytes(file[at..at + 4].try_into().unwrap()) as usize;
+    let at = at + 4 + 8 * n_dims;
+    [&file[..at], &type_id.to_le_bytes(), &file[at + 4..]].concat()
+}
+
 #[test]
 fn faults_end_with_their_code_and_one_line_that_says_what_to_do() {
     let directory = tempfile::tempdir().unwrap();
@@ -88,6 +97,8 @@ fn faults_end_with_their_code_and_one_line_that_says_what_to_do() {
     let text = at("text.gguf", b"this is no model");
     let whole = std::fs::read(&tiny).unwrap();
     let cut = at("cut.gguf", &whole[..whole.len() - 1000]);
+    let q2_k = at("q2_k.gguf", &with_type(&whole, "blk.0.attn_q.weight", 10));
+    let half = at("half.gguf", &with_type(&whole, "output_norm.weight", 1));
     let words = at("words.txt", b"hello world");
     let config = at("pled.toml", b"model = \"x\"\nthread = 2\n");
     let cases: &[(i32, &[&str], &str)] = &[
@@ -125,6 +136,16 @@ fn faults_end_with_their_code_and_one_line_that_says_what_to_do() {
         (65, &["generate", "--model", &text, "--prompt", "x"], "not a GGUF file"),
         (65, &["generate", "--model", &cut, "--prompt", "x"], "cut.gguf"),
         (65, &["generate", "--model", &experts, "--prompt", "x"], "mixture of experts"),
+        (
+            65,
+            &["generate", "--model", &q2_k, "--prompt", "x"],
+            "tensor blk.0.attn_q.weight has type Q2_K, expected F32, F16, ",
+        ),
+        (
+            65,
+            &["generate", "--model", &half, "--prompt", "x"],
+            "tensor output_norm.weight has type F16, expected F32",
+        ),
         (65, &["inspect", &text], "not a GGUF file"),
         (65, &["tokenize", "--model", &text, "x"], "not a GGUF file"),
         (65, &["serve", "--listen", "127.0.0.1:0", "--log", "off", "--model", &text], "not a GGUF file"),
@@ -321,6 +342,21 @@ fn inspect_accounts_for_every_byte() {
     let table = rows["n_rows"].as_u64().unwrap() * rows["row_bytes"].as_u64().unwrap();
     assert_eq!(report["storage_bytes"], table);
     assert!(stdout_of(&["inspect", &path]).contains("a token whose logits nobody wants runs 4 of 7 layers"));
+}
+
+#[test]
+fn inspect_shows_a_name_that_would_steer_the_terminal() {
+    let directory = tempfile::tempdir().unwrap();
+    let path = directory.path().join("named.gguf");
+    let mut file = std::fs::read(tiny()).unwrap();
+    // The key, its type, the length of the name.
+    let key = b"general.name";
+    let at = file.windows(key.len()).position(|bytes| bytes == key).unwrap() + key.len() + 4 + 8;
+    file[at..at + 4].copy_from_slice(b"\x1b[2J");
+    std::fs::write(&path, &file).unwrap();
+    let shown = stdout_of(&["inspect", path.to_str().unwrap()]);
+    assert!(shown.contains("gemma4 \"\\u{1b}[2J"), "{shown}");
+    assert!(!shown.contains('\x1b'));
 }
 
 #[test]

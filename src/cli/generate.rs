@@ -11,6 +11,7 @@ use super::exit::UsageError;
 use super::logits;
 use super::prompt::Prompt;
 use super::settings::settle;
+use super::terminal::tame;
 use crate::config::ModelFlags;
 use crate::daemon::LoadedModel;
 use crate::engine::{
@@ -74,6 +75,8 @@ pub(super) fn run(args: &Args, out: &mut impl Write) -> anyhow::Result<()> {
     }
     let engine =
         loaded.start(EngineOptions { max_sessions: 1, queue_depth: 0, ..EngineOptions::default() })?;
+    // A file or a program behind a pipe gets what the model wrote; a person sees it.
+    let is_terminal = std::io::stdout().is_terminal();
     // What is not printed as it comes is kept for the object in the end.
     let mut whole = Delta::default();
     let done = complete(&engine, request, |delta| {
@@ -82,13 +85,14 @@ pub(super) fn run(args: &Args, out: &mut impl Write) -> anyhow::Result<()> {
             whole.token_ids.extend(&delta.token_ids);
             return Ok(());
         }
-        out.write_all(delta.text.as_bytes())?;
+        let text = if is_terminal { tame(&delta.text) } else { delta.text.into() };
+        out.write_all(text.as_bytes())?;
         out.flush()
     })?;
     if args.json {
         serde_json::to_writer(&mut *out, &answer(whole, &done))?;
         writeln!(out)?;
-    } else if std::io::stdout().is_terminal() {
+    } else if is_terminal {
         writeln!(out)?;
     }
     Ok(())

@@ -8,7 +8,7 @@ use serde::Serialize;
 
 use crate::config::DEFAULT_N_CTX;
 use crate::daemon::{MemoryPlan, Place, place_of};
-use crate::gguf::TensorInfo;
+use crate::gguf::{TensorInfo, quote};
 use crate::model::{HParams, ModelFile, read_hparams};
 
 /// Memory that the system and pled's own buffers take, bytes: an estimate for Raspberry Pi OS without a
@@ -109,7 +109,7 @@ fn report(file: &ModelFile, hparams: &HParams) -> anyhow::Result<Report> {
         n_embd: hparams.n_embd,
         n_ctx_train: hparams.n_ctx_train,
         n_params: tensors.iter().map(TensorInfo::n_elements).sum(),
-        tensors_by_type: sums(tensors, |tensor| (type_name(tensor), None)),
+        tensors_by_type: sums(tensors, |tensor| (tensor.type_name(), None)),
         tensors_by_group: sums(tensors, |tensor| {
             (group_of(&tensor.name).to_owned(), Some(place_of(hparams, &tensor.name)))
         }),
@@ -170,10 +170,6 @@ fn place_name(place: Place) -> &'static str {
     }
 }
 
-fn type_name(tensor: &TensorInfo) -> String {
-    tensor.format().map_or_else(|| format!("type {}", tensor.type_id), |format| format.name().to_owned())
-}
-
 /// What a tensor belongs to, by its name.
 fn group_of(name: &str) -> &'static str {
     let part = name.strip_prefix("blk.").and_then(|rest| rest.split_once('.')).map(|(_, part)| part);
@@ -195,8 +191,11 @@ fn group_of(name: &str) -> &'static str {
 fn print(report: &Report, out: &mut impl Write) -> std::io::Result<()> {
     let parts = if report.n_parts == 1 { String::new() } else { format!(" in {} parts", report.n_parts) };
     writeln!(out, "file        {}, {}{parts}", report.file.display(), size(report.file_bytes))?;
-    // Escaped: the name comes from the file and goes to a terminal.
-    let name = if report.name.is_empty() { String::new() } else { format!(" {:?}", report.name) };
+    // Escaped and shortened: the name comes from the file and goes to a terminal.
+    let name = match report.name.as_str() {
+        "" => String::new(),
+        name => format!(" {}", quote(name.as_bytes())),
+    };
     writeln!(
         out,
         "model       {}{name}, {:.1} million parameters",

@@ -13,6 +13,7 @@ mod perplexity;
 mod prompt;
 mod serve;
 mod settings;
+mod terminal;
 mod tokenize;
 
 use std::io::{self, Write};
