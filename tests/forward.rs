@@ -38,6 +38,21 @@ fn f32_logits_agree_with_transformers_at_every_position() {
 }
 
 #[test]
+fn bytes_of_the_program_compute_what_the_file_does() {
+    static BYTES: &[u8] = include_bytes!("fixtures/gemma4-ple/model-q8_0.gguf");
+    let kernels = Kernels::detect();
+    let file = Loaded::open(&fixture("gemma4-ple/model-q8_0.gguf"), kernels, 1);
+    let bytes = Loaded::new(ModelFile::of_constant("built in", BYTES).unwrap(), kernels, 1);
+    let prompt: Vec<u32> = (0..40).map(|i| i * 9 % 384).collect();
+    let bits =
+        |loaded: &Loaded| -> Vec<u32> { loaded.logits(&prompt, 16).into_iter().map(f32::to_bits).collect() };
+    assert!(bits(&file) == bits(&bytes));
+
+    let cut = ModelFile::of_constant("built in", &BYTES[..BYTES.len() - 1000]).unwrap_err();
+    assert!(cut.to_string().starts_with("built in: tensor "), "{cut}");
+}
+
+#[test]
 fn greedy_tokens_agree_where_the_two_best_are_apart() {
     for folder in folders() {
         for (tag, tolerated_gap) in [("f32", 0.0), ("q8_0", 0.5), ("q4_0", 0.5)] {

@@ -70,6 +70,27 @@ impl Table {
     }
 }
 
+/// Rows of a table that is part of the program are those of the same table in a file, in every mode.
+#[test]
+fn rows_of_bytes_of_the_program() {
+    let table = Table::new(700, 300);
+    let bytes: &[u8] = fs::read(&table.path).unwrap().leak();
+    let ids = random_ids(3, 90, 300);
+    for mode in MODES {
+        let file = Arc::new(DataFile::constant("built in", bytes));
+        let options = Options { mode, cache_bytes: 50_000, read_threads: 3 };
+        let mut store = RowStore::open(file, table.layout, options).unwrap();
+        assert_eq!(store.mode(), mode);
+        for _ in 0..2 {
+            let pending = store.submit(&ids).unwrap();
+            let rows = store.wait(pending).unwrap();
+            table.check(&rows, &ids);
+        }
+        let stats = store.stats();
+        assert_eq!((stats.failed_reads, stats.bytes_read > 0), (0, mode != Mode::Resident));
+    }
+}
+
 /// Ids below `n`, the same ones each time.
 fn random_ids(seed: u64, count: usize, n: u32) -> Vec<u32> {
     let mut state = seed.wrapping_mul(0x9e37_79b9_7f4a_7c15) | 1;

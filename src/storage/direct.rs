@@ -9,7 +9,8 @@ use std::path::PathBuf;
 use rustix::fs::{Advice, AtFlags, OFlags, StatxFlags, fadvise, statx};
 
 use super::bytes::AlignedBytes;
-use super::data_file::{DataFile, advise};
+use super::constant::Constant;
+use super::data_file::{Content, DataFile, Disk, advise};
 use super::error::StorageError;
 use super::{outward, page_size};
 
@@ -20,49 +21,63 @@ const ASSUMED_ALIGNMENT: u32 = 4096;
 ///
 /// Where the file system allows it the file is open with O_DIRECT: rows then cost no memory but the
 /// caller's, and no second copy. Elsewhere (tmpfs, some overlays) reads are buffered, without
-/// read-ahead, and their pages are dropped right after.
+/// read-ahead, and their pages are dropped right after. Bytes of the program are had where they are.
 #[derive(Debug)]
 pub struct DirectFile {
-    file: File,
+    access: Access,
     path: PathBuf,
     /// Every read begins and ends at a multiple of this, a power of two.
     alignment: u32,
-    /// Whether reads go past the page cache; otherwise they go through it and clean up.
-    direct: bool,
+}
+
+#[derive(Debug)]
+enum Access {
+    /// Reads go past the page cache.
+    Direct(File),
+    /// Reads go through the page cache and clean up.
+    Buffered(File),
+    Constant(Constant),
 }
 
 impl DirectFile {
     /// Opens the same file once more, direct if possible.
     pub fn open(file: &DataFile) -> Result<Self, StorageError> {
-        match Self::open_direct(file)? {
+        let disk = match file.content() {
+            Content::Disk(disk) => disk,
+            Content::Constant(constant) => return Ok(Self::of_constant(*constant)),
+        };
+        match Self::open_direct(disk)? {
             Some(direct) => Ok(direct),
-            None => Self::open_buffered(file),
+            None => Self::open_buffered(disk),
         }
     }
 
+    fn of_constant(constant: Constant) -> Self {
+        Self { path: constant.path().to_owned(), access: Access::Constant(constant), alignment: 1 }
+    }
+
     /// `None` if the file system cannot do it.
-    pub(super) fn open_direct(data: &DataFile) -> Result<Option<Self>, StorageError> {
-        let file = match data.reopen(OFlags::DIRECT) {
+    pub(super) fn open_direct(disk: &Disk) -> Result<Option<Self>, StorageError> {
+        let file = match disk.reopen(OFlags::DIRECT) {
             Ok(file) => file,
             Err(StorageError::Open { source, .. }) if means_unsupported(&source) => return Ok(None),
             Err(e) => return Err(e),
         };
         let Some(alignment) = direct_alignment(&file) else { return Ok(None) };
-        let this = Self { file, path: data.path().to_owned(), alignment, direct: true };
         // Some file systems accept the flag and refuse the reads.
-        let mut probe = this.buffer(1)?;
-        match this.file.read_at(&mut probe, 0) {
+        let mut probe = AlignedBytes::zeroed(alignment as usize)?;
+        match file.read_at(&mut probe, 0) {
             Err(e) if means_unsupported(&e) => Ok(None),
             // Any other failure is for the read that needs those bytes to tell.
-            _ => Ok(Some(this)),
+            _ => Ok(Some(Self { access: Access::Direct(file), path: disk.path.clone(), alignment })),
         }
     }
 
-    pub(super) fn open_buffered(data: &DataFile) -> Result<Self, StorageError> {
-        let file = data.reopen(OFlags::empty())?;
+    pub(super) fn open_buffered(disk: &Disk) -> Result<Self, StorageError> {
+        let file = disk.reopen(OFlags::empty())?;
         let _ = fadvise(&file, 0, None, Advice::Random);
         let alignment = u32::try_from(page_size()).expect("pages are small");
-        Ok(Self { file, path: data.path().to_owned(), alignment, direct: false })
+        Ok(Self { access: Access::Buffered(file), path: disk.path.clone(), alignment })
     }
 
     /// Unit of reading in bytes, a power of two.
@@ -81,7 +96,8 @@ impl DirectFile {
         AlignedBytes::zeroed(len.next_multiple_of(self.alignment()) + self.alignment())
     }
 
-    /// Reads the aligned range around `len` bytes at `offset` into `buffer` and returns those bytes.
+    /// Reads the aligned range around `len` bytes at `offset` into `buffer` and returns those bytes. Bytes of the
+    /// program are returned from where they are.
     ///
     /// # Panics
     /// If `buffer` is shorter than what [`buffer`](Self::buffer) gives for `len`.
@@ -91,13 +107,18 @@ impl DirectFile {
         len: usize,
         buffer: &'b mut AlignedBytes,
     ) -> Result<&'b [u8], StorageError> {
+        let (file, is_direct) = match &self.access {
+            Access::Direct(file) => (file, true),
+            Access::Buffered(file) => (file, false),
+            Access::Constant(constant) => return constant.slice(offset, len),
+        };
         let span = self.span(offset, len)?;
         let start = (offset - span.start) as usize;
         let (needed, span_len) = (start + len, (span.end - span.start) as usize);
         let out = &mut buffer[..span_len];
         let mut done = 0;
         while done < needed {
-            match self.file.read_at(&mut out[done..], span.start + done as u64) {
+            match file.read_at(&mut out[done..], span.start + done as u64) {
                 Ok(0) => return Err(self.past_end(offset, len)),
                 Ok(n) => done += n,
                 Err(e) if e.kind() == ErrorKind::Interrupted => continue,
@@ -107,12 +128,12 @@ impl DirectFile {
             }
             // A direct read stops between two units only where the file does, and could not be
             // continued from there.
-            if done < needed && self.direct && !done.is_multiple_of(self.alignment()) {
+            if done < needed && is_direct && !done.is_multiple_of(self.alignment()) {
                 return Err(self.past_end(offset, len));
             }
         }
-        if !self.direct {
-            advise(&self.file, span.start, span_len as u64, Advice::DontNeed);
+        if !is_direct {
+            advise(file, span.start, span_len as u64, Advice::DontNeed);
         }
         Ok(&buffer[start..needed])
     }

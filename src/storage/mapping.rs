@@ -9,17 +9,22 @@ use std::path::{Path, PathBuf};
 
 use memmap2::{Advice, Mmap, MmapOptions};
 
+use super::constant::Constant;
 use super::error::StorageError;
 
-/// Mapped bytes of a file.
+/// Mapped bytes of a file, or bytes of the program, which the system has mapped.
 ///
 /// Mapped files have no way to return an error: if the file is truncated or the device fails, touching
 /// the bytes is a SIGBUS. [`populate`](Self::populate) before touching them fails as a read does.
 pub struct Mapping {
-    map: Mmap,
-    file: File,
+    bytes: Bytes,
     path: PathBuf,
     offset: u64,
+}
+
+enum Bytes {
+    Mapped { map: Mmap, file: File },
+    Constant(&'static [u8]),
 }
 
 impl Mapping {
@@ -34,7 +39,12 @@ impl Mapping {
         // Rows are far apart: read-ahead would fill memory with their neighbours.
         let _ = map.advise(Advice::Random);
         let file = file.try_clone().map_err(failed)?;
-        Ok(Self { map, file, path: path.to_owned(), offset })
+        Ok(Self { bytes: Bytes::Mapped { map, file }, path: path.to_owned(), offset })
+    }
+
+    pub(super) fn of_constant(constant: &Constant, offset: u64, len: usize) -> Result<Self, StorageError> {
+        let bytes = Bytes::Constant(constant.slice(offset, len)?);
+        Ok(Self { bytes, path: constant.path().to_owned(), offset })
     }
 
     /// Makes sure that the pages of `range` (relative to the mapping) are there, so that touching them
@@ -43,14 +53,18 @@ impl Mapping {
     /// # Panics
     /// If `range` is not inside the mapping.
     pub fn populate(&self, range: Range<usize>) -> Result<(), StorageError> {
-        assert!(range.start <= range.end && range.end <= self.map.len(), "range inside the mapping");
+        assert!(range.start <= range.end && range.end <= self.len(), "range inside the mapping");
+        let (map, file) = match &self.bytes {
+            Bytes::Mapped { map, file } => (map, file),
+            Bytes::Constant(_) => return Ok(()),
+        };
         let (offset, len) = (self.offset + range.start as u64, range.len());
         let failed = |source| StorageError::Read { path: self.path.clone(), offset, len, source };
-        if self.file.metadata().map_err(failed)?.len() < offset + len as u64 {
+        if file.metadata().map_err(failed)?.len() < offset + len as u64 {
             return Err(StorageError::PastEnd { path: self.path.clone(), offset, len });
         }
         loop {
-            match self.map.advise_range(Advice::PopulateRead, range.start, len) {
+            match map.advise_range(Advice::PopulateRead, range.start, len) {
                 Ok(()) => return Ok(()),
                 Err(e) if e.kind() == io::ErrorKind::Interrupted => {}
                 // Kernels before 5.14 cannot; there a failing device is still a signal.
@@ -65,7 +79,10 @@ impl Deref for Mapping {
     type Target = [u8];
 
     fn deref(&self) -> &[u8] {
-        &self.map
+        match &self.bytes {
+            Bytes::Mapped { map, .. } => map,
+            Bytes::Constant(bytes) => bytes,
+        }
     }
 }
 
@@ -77,6 +94,6 @@ impl AsRef<[u8]> for Mapping {
 
 impl fmt::Debug for Mapping {
     fn fmt(&self, f: &mut fmt::Formatter<'_>) -> fmt::Result {
-        write!(f, "Mapping({}, {} bytes at {})", self.path.display(), self.map.len(), self.offset)
+        write!(f, "Mapping({}, {} bytes at {})", self.path.display(), self.len(), self.offset)
     }
 }

@@ -5,10 +5,16 @@
 //! past the cache ([`DirectFile`]); a mapping is made only where one is asked for. Page size and
 //! alignment are asked of the system, never assumed.
 //!
+//! A file may also be bytes of the program itself ([`DataFile::constant`]). All ways of reading work on those
+//! too, by slices of them, so that no room above asks what kind of file it has. (An anonymous file of the
+//! kernel's would need no second kind here, but it would copy the bytes and could fail: where /proc is not
+//! mounted, or memory files are forbidden.)
+//!
 //! Every error names the file, the offset and the system's reason. Deliberately absent: writing,
 //! formats (room `gguf`), caching of what was read (room `ple`), threads.
 
 mod bytes;
+mod constant;
 mod data_file;
 mod direct;
 mod error;

@@ -38,7 +38,29 @@ fn outward_ranges() {
 #[test]
 fn reads_at_any_offset() {
     let (_dir, path, bytes) = file_of((3 << 20) + 77);
-    let file = DataFile::open(&path).unwrap();
+    reads_everywhere(&DataFile::open(&path).unwrap(), &bytes);
+}
+
+#[test]
+fn bytes_of_the_program_are_read_as_a_file_is() {
+    let bytes = pattern((3 << 20) + 77).leak();
+    let file = DataFile::constant("built in", bytes);
+    reads_everywhere(&file, bytes);
+    file.check_unchanged().unwrap();
+    let direct = DirectFile::open(&file).unwrap();
+    let mut buffer = direct.buffer(4096).unwrap();
+    for (offset, n) in [(0, 1), (33_333, 4096), (bytes.len() - 5, 5), (bytes.len(), 0)] {
+        assert_eq!(direct.read(offset as u64, n, &mut buffer).unwrap(), &bytes[offset..offset + n]);
+        assert_eq!(direct.span(offset as u64, n).unwrap(), offset as u64..(offset + n) as u64);
+    }
+    for offset in [bytes.len() as u64 - 4, u64::MAX - 3] {
+        let e = direct.read(offset, 5, &mut buffer).unwrap_err();
+        assert!(matches!(e, StorageError::PastEnd { .. }), "{e}");
+    }
+    assert!(format!("{file:?} {direct:?} {:?}", file.map(0, 9).unwrap()).len() < 400);
+}
+
+fn reads_everywhere(file: &DataFile, bytes: &[u8]) {
     assert_eq!(file.len(), bytes.len() as u64);
     for (offset, len) in
         [(0, 1), (1, 4096), (12_345, 2 << 20), (bytes.len() - 5, 5), (7, 0), (0, bytes.len())]
@@ -59,7 +81,11 @@ fn reads_at_any_offset() {
     let e = file.read_exact_at(&mut [0; 6], bytes.len() as u64 - 5).unwrap_err();
     assert_eq!(
         e.to_string(),
-        format!("{}: reading 6 bytes at offset {}: the file ends before", path.display(), bytes.len() - 5)
+        format!(
+            "{}: reading 6 bytes at offset {}: the file ends before",
+            file.path().display(),
+            bytes.len() - 5
+        )
     );
     assert!(matches!(file.read_bulk(1, &mut vec![0; bytes.len()]), Err(StorageError::PastEnd { .. })));
     assert!(matches!(file.map(1, bytes.len()), Err(StorageError::PastEnd { .. })));
@@ -100,7 +126,8 @@ fn aligned_bytes_are_zero_and_aligned() {
 
 /// Every file that a [`DirectFile`] may turn out to be: direct if this file system can, and buffered.
 fn both_kinds(file: &DataFile) -> Vec<DirectFile> {
-    DirectFile::open_direct(file).unwrap().into_iter().chain(DirectFile::open_buffered(file)).collect()
+    let data_file::Content::Disk(disk) = file.content() else { panic!("{file:?}") };
+    DirectFile::open_direct(disk).unwrap().into_iter().chain(DirectFile::open_buffered(disk)).collect()
 }
 
 #[test]

@@ -62,7 +62,10 @@ pub const MAX_TOKENS: usize = 128;
 
 impl Loaded {
     pub fn open(path: &Path, kernels: Kernels, n_threads: usize) -> Self {
-        let file = ModelFile::open(path).unwrap();
+        Self::new(ModelFile::open(path).unwrap(), kernels, n_threads)
+    }
+
+    pub fn new(file: ModelFile, kernels: Kernels, n_threads: usize) -> Self {
         let compute = Compute { pool: Pool::new(n_threads).unwrap(), kernels };
         Self { model: Model::load(&file, Arc::new(compute)).unwrap(), file }
     }
