@@ -12,7 +12,7 @@ mod memory_plan;
 use std::future::Future;
 use std::io;
 use std::net::SocketAddr;
-use std::time::{Duration, Instant};
+use std::time::{Duration, Instant, SystemTime, UNIX_EPOCH};
 
 use anyhow::{Context, anyhow};
 use tokio::net::TcpListener;
@@ -24,9 +24,12 @@ use tokio::time::timeout;
 pub use load::LoadedModel;
 pub use memory_plan::{MemoryPlan, Place, place_of};
 
+use crate::board::{self, Root, Surroundings, Verdict};
 use crate::config::Settings;
 use crate::engine::{Ended, EngineHandle, EngineOptions};
+use crate::ops::Kernels;
 use crate::rpc;
+use crate::storage::page_size;
 use crate::systemd::{Notifier, Pulse, Watchdog};
 
 /// How long running answers may take after the daemon was asked to stop.
@@ -47,6 +50,7 @@ pub fn serve(settings: &Settings) -> anyhow::Result<()> {
         .enable_all()
         .build()
         .context("cannot start the threads that serve sockets")?;
+    tell_of_the_board();
     let result = runtime.block_on(async {
         let stop = stop_requested().context("cannot listen for signals")?;
         run(settings, stop, |_| {}).await
@@ -206,6 +210,25 @@ fn stop_requested() -> io::Result<impl Future<Output = ()>> {
         // The task that holds the sender runs as long as the process.
         let _ = first.await;
     })
+}
+
+/// Logs what the board lacks; `pled doctor` tells the same and measures.
+fn tell_of_the_board() {
+    let seen = Surroundings {
+        root: Root::system(),
+        kernels: Kernels::detect().name(),
+        page_bytes: page_size(),
+        unix_s: SystemTime::now().duration_since(UNIX_EPOCH).map_or(0, |since| since.as_secs()),
+    };
+    for finding in board::findings(&seen) {
+        let level = match finding.verdict {
+            Verdict::Ok => continue,
+            Verdict::Notice => log::Level::Info,
+            Verdict::Warning | Verdict::Error => log::Level::Warn,
+        };
+        let advice = finding.advice.unwrap_or_default();
+        log::log!(level, finding = finding.id, advice = advice.as_str(); "{}: {}", finding.id, finding.found);
+    }
 }
 
 fn warn_of_strangers(addresses: &[SocketAddr]) {

@@ -7,7 +7,7 @@
 //! |---|---|---|
 //! | 0 | [`quant`] | block formats, scalar dequantise |
 //! | 1 | [`simd`] | ISA tokens, intrinsics |
-//! | 2 | [`ops`], [`gguf`], [`storage`] | kernels over shapes; the file directory; reading files |
+//! | 2 | [`ops`], [`gguf`], [`storage`], [`board`] | kernels over shapes; the file directory; reading files; what the system tells |
 //! | 3 | [`ple`], [`model`], [`tokenizer`], [`sampling`] | row store; forward pass; text and ids; choice of a token |
 //! | 4 | [`engine`] | sequences, scheduler, the one worker thread |
 //! | 5 | [`rpc`] | gRPC on top of engine commands |
@@ -18,6 +18,7 @@
 //! `tests/architecture.rs` holds this order.
 #![deny(unsafe_code)]
 
+pub mod board;
 pub mod cli;
 pub mod config;
 pub mod daemon;

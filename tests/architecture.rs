@@ -16,6 +16,7 @@ const ROOMS: &[(&str, u32)] = &[
     ("ops", 2),
     ("gguf", 2),
     ("storage", 2),
+    ("board", 2),
     ("ple", 3),
     ("model", 3),
     ("tokenizer", 3),

@@ -19,6 +19,7 @@ use pled::daemon;
 use pled::rpc::pb;
 use rustix::process::{Pid, Signal, kill_process};
 use serde_json::Value;
+use support::program::pled;
 use support::{fixture, read_npy, runs};
 use tonic::Code;
 use tonic::transport::Channel;
@@ -29,26 +30,6 @@ use tonic_types::StatusExt;
 
 /// Nothing here takes long but on a loaded machine under emulation.
 const PATIENCE: Duration = Duration::from_secs(120);
-
-/// The program, without options from this process's environment.
-fn pled() -> Command {
-    let program = env!("CARGO_BIN_EXE_pled");
-    // A foreign program is run as cargo runs this one.
-    let runner = std::env::var("CARGO_TARGET_AARCH64_UNKNOWN_LINUX_GNU_RUNNER").ok();
-    let mut command = match runner.filter(|_| cfg!(target_arch = "aarch64")) {
-        Some(runner) => {
-            let mut command = Command::new(runner);
-            command.arg(program);
-            command
-        }
-        None => Command::new(program),
-    };
-    for field in Field::ALL {
-        command.env_remove(field.variable());
-    }
-    command.stdin(Stdio::null());
-    command
-}
 
 fn run(arguments: &[&str]) -> Output {
     pled().args(arguments).output().unwrap()
@@ -170,7 +151,7 @@ fn faults_end_with_their_code_and_one_line_that_says_what_to_do() {
 #[test]
 fn help_names_the_commands_that_there_are() {
     let help = stdout_of(&["--help"]);
-    for command in ["serve", "generate", "tokenize", "inspect", "bench", "perplexity"] {
+    for command in ["serve", "generate", "tokenize", "inspect", "bench", "perplexity", "doctor"] {
         assert!(help.contains(&format!("\n  {command} ")), "{help}");
         assert!(stdout_of(&[command, "--help"]).contains("Usage: pled"));
     }

@@ -13,7 +13,7 @@ use crate::model::{HParams, ModelFile, read_hparams};
 
 /// Memory that the system and pled's own buffers take, bytes: an estimate for Raspberry Pi OS without a
 /// desktop (256 MiB), the vocabulary and the buffers of a step (128 MiB), and the row cache (64 MiB).
-const SYSTEM_BYTES: u64 = 448 << 20;
+pub(super) const SYSTEM_BYTES: u64 = 448 << 20;
 /// Memory of the boards there are, GiB.
 const BOARDS_GIB: [u64; 5] = [1, 2, 4, 8, 16];
 
@@ -256,7 +256,7 @@ fn print(report: &Report, out: &mut impl Write) -> std::io::Result<()> {
 }
 
 /// Bytes for people, in units of 1000.
-fn size(bytes: u64) -> String {
+pub(super) fn size(bytes: u64) -> String {
     let bytes = bytes as f64;
     match bytes {
         b if b >= 1e9 => format!("{:.2} GB", b / 1e9),
@@ -296,6 +296,7 @@ mod tests {
             resident_bytes: 1 << 30,
             storage_bytes: 0,
             unread_bytes: 0,
+            token_bytes: 0,
             kv_type: KvType::F16,
             kv_fixed_bytes: 0,
             kv_token_bytes: 1 << 20,

@@ -4,6 +4,7 @@
 
 mod bandwidth;
 mod bench;
+mod doctor;
 mod exit;
 mod generate;
 mod inspect;
@@ -44,6 +45,8 @@ enum Command {
     Bench(bench::Args),
     /// Measure how well a model foretells a text
     Perplexity(perplexity::Args),
+    /// Look for what on this board keeps pled from serving well, and say what to do
+    Doctor(doctor::Args),
 }
 
 /// Runs the command line of this process; returns its exit code.
@@ -84,6 +87,12 @@ fn run(command: &Command) -> anyhow::Result<()> {
         Command::Inspect(args) => inspect::run(args, &mut out)?,
         Command::Bench(args) => bench::run(args, &mut out)?,
         Command::Perplexity(args) => perplexity::run(args, &mut out)?,
+        Command::Doctor(args) => {
+            let done = doctor::run(args, &mut out);
+            // What was found is printed also when it is an error.
+            out.flush()?;
+            done?;
+        }
     }
     out.flush()?;
     Ok(())

@@ -14,7 +14,8 @@ pub(super) fn settle(flags: Fragment, file: Option<&Path>, level: LevelFilter) -
     Ok(settings)
 }
 
-fn merge(flags: Fragment, file: Option<&Path>) -> Result<Settings, ConfigError> {
+/// The settings that the sources give together.
+pub(super) fn merge(flags: Fragment, file: Option<&Path>) -> Result<Settings, ConfigError> {
     let file = file.map(from_file).transpose()?.unwrap_or_default();
     let environment = from_environment(|name| std::env::var_os(name))?;
     Settings::resolve(flags.over(environment).over(file))

@@ -25,6 +25,8 @@ pub struct MemoryPlan {
     pub storage_bytes: u64,
     /// Tensors that are never read, bytes.
     pub unread_bytes: u64,
+    /// What a decoded token reads, bytes: every matrix once, and its row of the table.
+    pub token_bytes: u64,
     /// Type of cached keys and values.
     pub kv_type: KvType,
     /// Keys and values that a sequence holds however long it gets: those of sliding layers, bytes.
@@ -44,9 +46,18 @@ impl MemoryPlan {
             let there = placed.iter().filter(|(place, _)| *place == wanted);
             there.filter_map(|(_, tensor)| tensor.n_bytes).sum()
         };
-        let mut matrices =
-            placed.iter().filter(|(place, tensor)| *place == Place::Memory && tensor.dims().len() == 2);
-        let kv_type = match matrices.all(|(_, tensor)| tensor.format() == Some(BlockFormat::F32)) {
+        let matrices =
+            || placed.iter().filter(|(place, tensor)| *place == Place::Memory && tensor.dims().len() == 2);
+        // Beside a head of its own the embedding is looked up and not multiplied by.
+        let is_looked_up =
+            |name: &str| name == "token_embd.weight" && file.gguf.tensor("output.weight").is_some();
+        let multiplied = matrices().filter(|(_, tensor)| !is_looked_up(&tensor.name));
+        let row_bytes = placed.iter().find(|(place, _)| *place == Place::Storage).map_or(0, |(_, table)| {
+            let n_rows = table.dims().get(1).copied().unwrap_or(1);
+            table.n_bytes.unwrap_or(0) / n_rows.max(1)
+        });
+        let token_bytes = multiplied.filter_map(|(_, tensor)| tensor.n_bytes).sum::<u64>() + row_bytes;
+        let kv_type = match matrices().all(|(_, tensor)| tensor.format() == Some(BlockFormat::F32)) {
             true => KvType::F32,
             false => KvType::F16,
         };
@@ -56,6 +67,7 @@ impl MemoryPlan {
             resident_bytes: bytes_in(Place::Memory),
             storage_bytes: bytes_in(Place::Storage),
             unread_bytes: bytes_in(Place::Unread),
+            token_bytes,
             kv_type,
             kv_fixed_bytes: sliding as u64 * ring_tokens,
             kv_token_bytes: full as u64,
@@ -149,6 +161,7 @@ mod tests {
                 assert_eq!(matrix_bytes, model.weights_bytes(), "{folder}/{name}");
                 let table = model.row_table().map_or(0, |t| t.row_bytes as u64 * u64::from(t.n_rows));
                 assert_eq!(plan.storage_bytes, table, "{folder}/{name}");
+                assert_eq!(plan.token_bytes, model.weights_bytes_per_token(), "{folder}/{name}");
                 assert_eq!(plan.kv_type, model.kv_type(), "{folder}/{name}");
                 for n_ctx in [1, 20, 200] {
                     let kv = model.new_kv(n_ctx, EngineOptions::default().prefill_chunk).unwrap();

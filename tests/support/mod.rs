@@ -1,6 +1,8 @@
 //! What several test programs read: fixture models, their expected values, NumPy arrays.
 #![allow(dead_code, unreachable_pub, reason = "each test program uses its part")]
 
+pub mod program;
+
 use pled::model::{KvCache, Model, ModelFile, NoRows, RowError, RowSource, Scratch, Span, Want, forward};
 use pled::ops::{Compute, Kernels, Pool};
 use pled::storage::DataFile;
