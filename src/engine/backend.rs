@@ -28,10 +28,10 @@ pub trait Backend: Send + 'static {
     /// Bytes that the sequence's keys and values occupy.
     fn kv_bytes(&self, seq: &Self::Seq) -> u64;
 
-    /// Says which tokens the sequence will run after those already announced, so that storage can begin
-    /// to read their rows. Each later call of [`forward`](Self::forward) runs exactly what one call of
-    /// this announced, in the same order.
-    fn announce(&mut self, seq: &mut Self::Seq, tokens: &[u32]);
+    /// Says which tokens the sequence will run after those already announced, and whether the logits of the
+    /// last one will be wanted, so that storage can begin to read what they need of their rows. Each later
+    /// call of [`forward`](Self::forward) runs exactly what one call of this announced, in the same order.
+    fn announce(&mut self, seq: &mut Self::Seq, tokens: &[u32], wants_logits: bool);
 
     /// Runs the spans and calls `choose` with the index of each span that wants logits and the logits
     /// `[n_vocab]` of its last token, in the order of the spans. A failed call has advanced no sequence,

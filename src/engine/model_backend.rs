@@ -15,16 +15,24 @@ use super::stats::{RowCounters, RowStats};
 use crate::model::{
     self, ForwardError, KvCache, Model, NoRows, OutOfMemory, RowError, RowSource, Scratch, Span, Want,
 };
-use crate::ple::{Pending, PleError, RowStore, Rows};
+use crate::ple::{Pending, PleError, RowRequest, RowStore, Rows, Urgency};
 use crate::storage::StorageError;
 
 /// A loaded model with its row store.
 #[derive(Debug)]
 pub struct ModelBackend {
     model: Model,
-    store: Option<RowStore>,
+    rows: Option<TableRows>,
     scratch: Scratch,
     max_chunk: usize,
+}
+
+/// The row store, and how much of a row a token needs.
+#[derive(Debug)]
+struct TableRows {
+    store: RowStore,
+    /// Of a token whose logits nobody wants: the slices of the layers that it runs.
+    prefix_bytes: usize,
 }
 
 /// What a sequence holds in memory.
@@ -53,8 +61,11 @@ impl ModelBackend {
     /// If the system does not give the working memory of a step.
     pub fn new(model: Model, store: Option<RowStore>, options: &EngineOptions) -> Result<Self, OutOfMemory> {
         assert_eq!(model.row_table().is_some(), store.is_some(), "rows go with the model");
+        let rows = model.row_table().zip(store);
+        // Where prompt tokens stop in the first layer they need nothing, and an empty part cannot be asked for.
+        let rows = rows.map(|(table, store)| TableRows { store, prefix_bytes: table.prefix_bytes.max(1) });
         let scratch = model.new_scratch(options.max_batch(), options.max_sessions)?;
-        Ok(Self { model, store, scratch, max_chunk: options.prefill_chunk })
+        Ok(Self { model, rows, scratch, max_chunk: options.prefill_chunk })
     }
 }
 
@@ -66,7 +77,7 @@ impl Backend for ModelBackend {
         BackendInfo {
             isa: compute.kernels.name().to_owned(),
             n_threads: compute.pool.n_threads(),
-            ple_mode: self.store.as_ref().map(|store| store.mode().to_string()),
+            ple_mode: self.rows.as_ref().map(|rows| rows.store.mode().to_string()),
             n_layers: hparams.n_layer(),
             prompt_token_layers: hparams.last_kv_layer() + 1,
         }
@@ -85,11 +96,12 @@ impl Backend for ModelBackend {
         seq.kv.n_bytes() as u64
     }
 
-    fn announce(&mut self, seq: &mut ModelSeq, tokens: &[u32]) {
-        if let Some(store) = &mut self.store {
-            let pending = submit(store, tokens, &mut seq.counters);
-            seq.tickets.push_back(pending.map_or(Ticket::Unsent, Ticket::Pending));
-        }
+    fn announce(&mut self, seq: &mut ModelSeq, tokens: &[u32], wants_logits: bool) {
+        let Some(rows) = &mut self.rows else { return };
+        // A run of one token is what decoding is made of, and other sequences decode with it.
+        let urgency = if tokens.len() == 1 { Urgency::Now } else { Urgency::Ahead };
+        let pending = rows.submit(tokens, wants_logits, urgency, &mut seq.counters);
+        seq.tickets.push_back(pending.map_or(Ticket::Unsent, Ticket::Pending));
     }
 
     fn forward(
@@ -108,15 +120,16 @@ impl Backend for ModelBackend {
             wanting.extend(span.wants_logits.then_some(i));
             let want = if span.wants_logits { Want::Last } else { Want::Nothing };
             batch.push(Span { tokens, kv, want });
-            waits.extend(tickets.front_mut().map(|ticket| Wait { tokens, ticket, counters }));
+            let wants_logits = span.wants_logits;
+            waits.extend(tickets.front_mut().map(|ticket| Wait { tokens, wants_logits, ticket, counters }));
             starts.push(n_tokens);
             n_tokens += tokens.len();
         }
-        let ran = match &mut self.store {
+        let ran = match &mut self.rows {
             None => model::forward(&self.model, &mut batch, &mut NoRows, &mut self.scratch),
-            Some(store) => {
+            Some(table) => {
                 assert_eq!(waits.len(), batch.len(), "what is run was announced");
-                let mut rows = SpanRows { store, waits, starts, failures: Vec::new() };
+                let mut rows = SpanRows { table, waits, starts, failures: Vec::new() };
                 let ran = model::forward(&self.model, &mut batch, &mut rows, &mut self.scratch);
                 // What failed without naming a span would otherwise be tried again for ever.
                 if matches!(ran, Err(ForwardError::Rows(_))) && !rows.failures.is_empty() {
@@ -140,7 +153,7 @@ impl Backend for ModelBackend {
     }
 
     fn row_stats(&self) -> Option<RowStats> {
-        let stats = self.store.as_ref()?.stats();
+        let stats = self.rows.as_ref()?.store.stats();
         Some(RowStats {
             counters: RowCounters {
                 rows: stats.rows,
@@ -160,23 +173,35 @@ fn fail_all(n_spans: usize, e: &ForwardError) -> Vec<SpanFailure> {
     (0..n_spans).map(|span| SpanFailure { span, failure: failure.clone() }).collect()
 }
 
-/// Asks the store for rows, and counts for the sequence what that costs.
-fn submit(store: &mut RowStore, tokens: &[u32], counters: &mut RowCounters) -> Result<Pending, PleError> {
-    let before = store.stats();
-    let pending = store.submit(tokens)?;
-    let after = store.stats();
-    // Reads go on in the background and may serve several sequences: what is counted here are the rows that
-    // this one made necessary.
-    let misses = (after.distinct - before.distinct) - (after.cache_hits - before.cache_hits);
-    counters.rows += tokens.len() as u64;
-    counters.cache_hits += tokens.len() as u64 - misses;
-    counters.bytes_read += misses * store.layout().row_bytes as u64;
-    Ok(pending)
+impl TableRows {
+    /// Asks the store for what `tokens` need of their rows, and counts for the sequence what that costs.
+    fn submit(
+        &mut self,
+        tokens: &[u32],
+        wants_logits: bool,
+        urgency: Urgency,
+        counters: &mut RowCounters,
+    ) -> Result<Pending, PleError> {
+        let row_bytes = self.store.layout().row_bytes;
+        // Of a run only the last token may go through all layers.
+        let n_prefixes = tokens.len() - usize::from(wants_logits);
+        let part =
+            |(i, &id)| RowRequest { id, n_bytes: if i < n_prefixes { self.prefix_bytes } else { row_bytes } };
+        let requests: Vec<RowRequest> = tokens.iter().enumerate().map(part).collect();
+        let pending = self.store.submit_parts(&requests, urgency)?;
+        // Reads go on in the background and may serve several sequences: what is counted here are the rows
+        // that this one made necessary.
+        let cost = pending.cost();
+        counters.rows += tokens.len() as u64;
+        counters.cache_hits += tokens.len() as u64 - cost.misses;
+        counters.bytes_read += cost.bytes;
+        Ok(pending)
+    }
 }
 
 /// The rows of one step.
 struct SpanRows<'a> {
-    store: &'a mut RowStore,
+    table: &'a mut TableRows,
     waits: Vec<Wait<'a>>,
     /// Index of each span's first token in the batch.
     starts: Vec<usize>,
@@ -186,6 +211,7 @@ struct SpanRows<'a> {
 /// The rows of one span.
 struct Wait<'a> {
     tokens: &'a [u32],
+    wants_logits: bool,
     ticket: &'a mut Ticket,
     counters: &'a mut RowCounters,
 }
@@ -195,7 +221,7 @@ impl RowSource for SpanRows<'_> {
     /// attempt, which is made without the failed ones.
     fn fetch(&mut self) -> Result<(), RowError> {
         for (span, wait) in self.waits.iter_mut().enumerate() {
-            if let Err(e) = wait.get(self.store) {
+            if let Err(e) = wait.get(self.table) {
                 self.failures.push(SpanFailure { span, failure: failure(&e) });
             }
         }
@@ -215,18 +241,18 @@ impl RowSource for SpanRows<'_> {
 }
 
 impl Wait<'_> {
-    fn get(&mut self, store: &mut RowStore) -> Result<(), PleError> {
+    fn get(&mut self, table: &mut TableRows) -> Result<(), PleError> {
         let pending = match std::mem::replace(self.ticket, Ticket::Unsent) {
-            Ticket::Unsent => submit(store, self.tokens, self.counters)?,
+            Ticket::Unsent => table.submit(self.tokens, self.wants_logits, Urgency::Now, self.counters)?,
             Ticket::Pending(pending) => pending,
             ready @ Ticket::Ready(_) => {
                 *self.ticket = ready;
                 return Ok(());
             }
         };
-        let before = store.stats().wait_ns;
-        let rows = store.wait(pending);
-        self.counters.wait += Duration::from_nanos(store.stats().wait_ns - before);
+        let before = table.store.waited();
+        let rows = table.store.wait(pending);
+        self.counters.wait += table.store.waited() - before;
         *self.ticket = Ticket::Ready(rows?);
         Ok(())
     }

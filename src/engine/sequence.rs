@@ -65,10 +65,15 @@ impl<S> Sequence<S> {
         self.tokens.len() - 1..self.tokens.len()
     }
 
+    /// Whether the logits of the last token of `range` are wanted: nothing is known to follow it.
+    fn wants_logits(&self, range: &Range<usize>) -> bool {
+        range.end == self.tokens.len()
+    }
+
     /// The span of `range` for the backend, and what turns its logits into a token.
     pub(super) fn span(&mut self, range: Range<usize>) -> (SeqSpan<'_, S>, &mut Answer) {
         debug_assert_eq!(range.start, self.n_done);
-        let wants_logits = range.end == self.tokens.len();
+        let wants_logits = self.wants_logits(&range);
         let span = SeqSpan { tokens: &self.tokens[range], seq: &mut self.state, wants_logits };
         (span, &mut self.answer)
     }
@@ -213,6 +218,7 @@ impl Answer {
 /// Announces tokens to the backend, if there are any.
 pub(super) fn announce<B: Backend>(backend: &mut B, sequence: &mut Sequence<B::Seq>, range: Range<usize>) {
     if !range.is_empty() {
-        backend.announce(&mut sequence.state, &sequence.tokens[range]);
+        let wants_logits = sequence.wants_logits(&range);
+        backend.announce(&mut sequence.state, &sequence.tokens[range], wants_logits);
     }
 }

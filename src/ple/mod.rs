@@ -1,8 +1,10 @@
 //! The row store: rows of the per-layer embedding table, asked for by token id.
 //!
 //! The table (1.3 GB or more) stays on storage; a token needs one row of it (about 5 kB). Rows are
-//! asked for as soon as token ids are known ([`RowStore::submit`], which returns at once) and waited
-//! for as late as possible ([`RowStore::wait`]), so that reading and computing overlap. The rule of
+//! asked for as soon as token ids are known ([`RowStore::submit_parts`], which returns at once) and waited
+//! for as late as possible ([`RowStore::wait`]), so that reading and computing overlap. What somebody will
+//! stand still for in a moment is read before what is asked for ahead, and of a prompt token only the part
+//! that it needs. The rule of
 //! this room: every mode gives the same bytes, and a failed read is an error of its own batch that
 //! names file, offset and reason, after which the store works on. A file that somebody has written to
 //! since it was opened gives no more rows: they would not belong to the weights in memory.
@@ -21,7 +23,7 @@ use std::str::FromStr;
 
 pub use error::{ParseModeError, PleError};
 pub use stats::{Histogram, Stats};
-pub use store::{Pending, RowStore, Rows};
+pub use store::{Cost, Pending, RowStore, Rows};
 
 /// Where the table lies in its file.
 #[derive(Clone, Copy, Debug, PartialEq, Eq)]
@@ -116,6 +118,15 @@ pub struct RowRequest {
     pub id: u32,
     /// How many bytes from the row's beginning; 1 to the row's length.
     pub n_bytes: usize,
+}
+
+/// Which reads go first.
+#[derive(Clone, Copy, Debug, PartialEq, Eq)]
+pub enum Urgency {
+    /// Somebody will stand still for these rows in a moment: decoding, one row for each sequence.
+    Now,
+    /// Rows for later, such as the next chunk of a prompt.
+    Ahead,
 }
 
 #[cfg(test)]

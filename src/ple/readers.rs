@@ -9,6 +9,7 @@ use std::time::Instant;
 
 use crate::storage::{AlignedBytes, DirectFile, Mapping, StorageError, outward, page_size};
 
+use super::Urgency;
 use super::error::PleError;
 use super::stats::ReadCounters;
 
@@ -164,23 +165,28 @@ pub(super) struct Shared {
 }
 
 struct Queue {
-    reads: VecDeque<Read>,
+    /// Taken first.
+    urgent: VecDeque<Read>,
+    ahead: VecDeque<Read>,
     /// No more reads are taken: the store goes away, or a reader thread died of a broken invariant.
     closed: bool,
 }
 
 impl Shared {
-    /// Queues the reads of a batch.
-    pub(super) fn push(&self, reads: Vec<Read>) -> Result<(), PleError> {
+    /// Queues the reads of a batch behind those that are as urgent.
+    pub(super) fn push(&self, reads: Vec<Read>, urgency: Urgency) -> Result<(), PleError> {
         let mut queue = lock(&self.queue);
         if queue.closed {
             return Err(PleError::Stopped);
         }
-        let (waiting, more) = (queue.reads.len(), reads.len());
+        let (waiting, more) = (queue.urgent.len() + queue.ahead.len(), reads.len());
         if waiting + more > MAX_WAITING {
             return Err(PleError::Busy { waiting, more, limit: MAX_WAITING });
         }
-        queue.reads.extend(reads);
+        match urgency {
+            Urgency::Now => queue.urgent.extend(reads),
+            Urgency::Ahead => queue.ahead.extend(reads),
+        }
         drop(queue);
         if more == 1 {
             self.queued.notify_one()
@@ -192,7 +198,9 @@ impl Shared {
 
     /// Forgets the reads of a batch that no thread has begun.
     pub(super) fn cancel(&self, batch: &Arc<Batch>) {
-        lock(&self.queue).reads.retain(|read| !Arc::ptr_eq(&read.batch, batch));
+        let mut queue = lock(&self.queue);
+        queue.urgent.retain(|read| !Arc::ptr_eq(&read.batch, batch));
+        queue.ahead.retain(|read| !Arc::ptr_eq(&read.batch, batch));
     }
 
     pub(super) fn source(&self) -> &Source {
@@ -202,7 +210,8 @@ impl Shared {
     fn close(&self) {
         let mut queue = lock(&self.queue);
         queue.closed = true;
-        queue.reads.clear();
+        queue.urgent.clear();
+        queue.ahead.clear();
         self.queued.notify_all();
     }
 
@@ -210,9 +219,9 @@ impl Shared {
         let queue = lock(&self.queue);
         let mut queue = self
             .queued
-            .wait_while(queue, |q| q.reads.is_empty() && !q.closed)
+            .wait_while(queue, |q| q.urgent.is_empty() && q.ahead.is_empty() && !q.closed)
             .unwrap_or_else(PoisonError::into_inner);
-        queue.reads.pop_front()
+        queue.urgent.pop_front().or_else(|| queue.ahead.pop_front())
     }
 
     fn serve(&self, mut buffer: AlignedBytes) {
@@ -257,7 +266,7 @@ impl Readers {
             }
         }
 
-        let queue = Mutex::new(Queue { reads: VecDeque::new(), closed: false });
+        let queue = Mutex::new(Queue { urgent: VecDeque::new(), ahead: VecDeque::new(), closed: false });
         let shared = Arc::new(Shared { source, queue, queued: Condvar::new(), counters });
         let mut readers = Self { shared, threads: Vec::new() };
         for i in 0..n_threads {

@@ -4,7 +4,7 @@ use std::fmt;
 use std::ops::Range;
 use std::sync::atomic::Ordering;
 use std::sync::{Arc, Weak};
-use std::time::Instant;
+use std::time::{Duration, Instant};
 
 use crate::storage::{AlignedBytes, DataFile, DirectFile};
 
@@ -12,7 +12,7 @@ use super::cache::RowCache;
 use super::error::PleError;
 use super::readers::{Batch, Read, Readers, RowCopy, Shared, Source};
 use super::stats::{ReadCounters, Stats};
-use super::{Mode, Options, RowRequest, TableLayout};
+use super::{Mode, Options, RowRequest, TableLayout, Urgency};
 
 /// Rows are read together if they touch the same unit of reading or neighbouring ones, up to this many
 /// bytes. More would keep one thread busy while the others idle.
@@ -94,20 +94,24 @@ impl RowStore {
         self.layout
     }
 
-    /// Asks for whole rows, in any order and as often as wanted. Returns at once; reading goes on
-    /// in the background. An unknown row is an error here, and nothing is read then.
+    /// Asks for whole rows without hurry, as [`submit_parts`](Self::submit_parts) does.
     pub fn submit(&mut self, ids: &[u32]) -> Result<Pending, PleError> {
         let n_bytes = self.layout.row_bytes;
-        self.submit_each(ids.len(), |i| RowRequest { id: ids[i], n_bytes })
+        self.submit_each(ids.len(), |i| RowRequest { id: ids[i], n_bytes }, Urgency::Ahead)
     }
 
-    /// Like [`submit`](Self::submit), for rows of which only the beginning may be needed. Rows that
-    /// are read in part are not kept in the cache.
-    pub fn submit_parts(&mut self, requests: &[RowRequest]) -> Result<Pending, PleError> {
-        self.submit_each(requests.len(), |i| requests[i])
+    /// Asks for rows or their beginnings, in any order and as often as wanted. Returns at once; reading goes
+    /// on in the background. An unknown row is an error here, and nothing is read then.
+    pub fn submit_parts(&mut self, requests: &[RowRequest], urgency: Urgency) -> Result<Pending, PleError> {
+        self.submit_each(requests.len(), |i| requests[i], urgency)
     }
 
-    fn submit_each(&mut self, n: usize, request: impl Fn(usize) -> RowRequest) -> Result<Pending, PleError> {
+    fn submit_each(
+        &mut self,
+        n: usize,
+        request: impl Fn(usize) -> RowRequest,
+        urgency: Urgency,
+    ) -> Result<Pending, PleError> {
         let TableLayout { row_bytes, n_rows, .. } = self.layout;
         for RowRequest { id, n_bytes } in (0..n).map(&request) {
             if id >= n_rows {
@@ -119,7 +123,8 @@ impl RowStore {
         }
         let (wanted, mut ranges) = distinct(n, &request);
         let n_distinct = wanted.len();
-        let (state, n_hits) = match &mut self.backing {
+        let mut cost = Cost::default();
+        let state = match &mut self.backing {
             Backing::Resident(table) => {
                 for (i, range) in ranges.iter_mut().enumerate() {
                     let RowRequest { id, n_bytes } = request(i);
@@ -127,26 +132,27 @@ impl RowStore {
                     *range = start..start + n_bytes;
                 }
                 let bytes = RowBytes::Table(Arc::clone(table));
-                (State::Ready(Rows { ranges, bytes }), n_distinct)
+                State::Ready(Rows { ranges, bytes })
             }
             Backing::Storage { readers, cache, uncached } => {
                 harvest(cache, uncached, &self.file);
                 let (bytes, misses) = look_up(cache, &wanted);
-                let n_hits = n_distinct - misses.len();
+                cost.misses = misses.len() as u64;
+                cost.bytes = misses.iter().map(|row| row.n_bytes as u64).sum();
                 if misses.is_empty() {
-                    (State::Ready(Rows { ranges, bytes: RowBytes::Batch(bytes) }), n_hits)
+                    State::Ready(Rows { ranges, bytes: RowBytes::Batch(bytes) })
                 } else {
                     let shared = Arc::clone(readers.shared());
-                    let batch = begin_reading(&shared, &self.layout, bytes, misses)?;
+                    let batch = begin_reading(&shared, &self.layout, bytes, misses, urgency)?;
                     uncached.push(Arc::downgrade(&batch));
-                    (State::Reading(Outstanding { batch, shared, ranges }), n_hits)
+                    State::Reading(Outstanding { batch, shared, ranges })
                 }
             }
         };
         self.rows += n as u64;
         self.distinct += n_distinct as u64;
-        self.cache_hits += n_hits as u64;
-        Ok(Pending(state))
+        self.cache_hits += n_distinct as u64 - cost.misses;
+        Ok(Pending { state, cost })
     }
 
     /// Waits until the rows of a batch are there. If one cannot be read, the batch fails as a whole.
@@ -154,7 +160,7 @@ impl RowStore {
     /// # Panics
     /// If the batch was submitted to another store.
     pub fn wait(&mut self, pending: Pending) -> Result<Rows, PleError> {
-        let mut outstanding = match pending.0 {
+        let mut outstanding = match pending.state {
             State::Ready(rows) => return Ok(rows),
             State::Reading(outstanding) => outstanding,
         };
@@ -182,6 +188,11 @@ impl RowStore {
         }
         let ranges = std::mem::take(&mut outstanding.ranges);
         Ok(Rows { ranges, bytes: RowBytes::Batch(bytes) })
+    }
+
+    /// Time spent in [`wait`](Self::wait) so far.
+    pub fn waited(&self) -> Duration {
+        Duration::from_nanos(self.wait_ns)
     }
 
     /// Counters since the store was opened.
@@ -212,7 +223,26 @@ impl fmt::Debug for RowStore {
 /// Rows on their way; see [`RowStore::wait`]. Dropping it cancels what was not begun.
 #[derive(Debug)]
 #[must_use = "rows are had by waiting for them"]
-pub struct Pending(State);
+pub struct Pending {
+    state: State,
+    cost: Cost,
+}
+
+/// What a batch asks of storage.
+#[derive(Clone, Copy, Debug, Default, PartialEq, Eq)]
+pub struct Cost {
+    /// Different rows that were not in memory.
+    pub misses: u64,
+    /// Bytes wanted of them, not rounded to the unit of reading.
+    pub bytes: u64,
+}
+
+impl Pending {
+    /// What it asks of storage.
+    pub fn cost(&self) -> Cost {
+        self.cost
+    }
+}
 
 #[derive(Debug)]
 enum State {
@@ -332,8 +362,8 @@ fn look_up(cache: &mut RowCache, wanted: &[Wanted]) -> (Vec<u8>, Vec<RowCopy>) {
     let mut bytes = vec![0; total];
     let mut misses = Vec::new();
     for &Wanted { id, n_bytes, at } in wanted {
-        match cache.get(id) {
-            Some(row) => bytes[at..at + n_bytes].copy_from_slice(&row[..n_bytes]),
+        match cache.get(id, n_bytes) {
+            Some(part) => bytes[at..at + n_bytes].copy_from_slice(part),
             None => misses.push(RowCopy { id, n_bytes, from: 0, to: at }),
         }
     }
@@ -346,6 +376,7 @@ fn begin_reading(
     layout: &TableLayout,
     bytes: Vec<u8>,
     mut rows: Vec<RowCopy>,
+    urgency: Urgency,
 ) -> Result<Arc<Batch>, PleError> {
     struct Plan {
         offset: u64,
@@ -373,7 +404,7 @@ fn begin_reading(
     }
     let batch = Arc::new(Batch::new(bytes, rows, plans.len()));
     let read = |p: Plan| Read::new(Arc::clone(&batch), p.offset, p.len, p.rows);
-    shared.push(plans.into_iter().map(read).collect())?;
+    shared.push(plans.into_iter().map(read).collect(), urgency)?;
     Ok(batch)
 }
 
@@ -391,10 +422,9 @@ fn harvest(cache: &mut RowCache, uncached: &mut Vec<Weak<Batch>>, file: &DataFil
     });
 }
 
-/// Copies the whole rows among those that were read into the cache.
+/// Offers what was read to the cache.
 fn keep(cache: &mut RowCache, copies: &[RowCopy], bytes: &[u8]) {
-    let row_bytes = cache.row_bytes();
-    for row in copies.iter().filter(|row| row.n_bytes == row_bytes) {
+    for row in copies {
         cache.insert(row.id, &bytes[row.to..][..row.n_bytes]);
     }
 }

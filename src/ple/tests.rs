@@ -217,23 +217,65 @@ fn beginnings_of_rows() {
     for mode in MODES {
         let mut store = table.store(mode, 1 << 20);
         let requests = [part(5, 100), part(9, 5040), part(5, 2000), part(250, 1)];
-        let pending = store.submit_parts(&requests).unwrap();
+        let pending = store.submit_parts(&requests, Urgency::Ahead).unwrap();
         let rows = store.wait(pending).unwrap();
         for (i, r) in requests.iter().enumerate() {
             assert_eq!(rows.row(i), &table.row(r.id)[..r.n_bytes]);
         }
-        // Row 9 was read as a whole and serves its beginning; row 5 was not.
+        // What was read serves as much again or less, and not a byte more.
         let hits = store.stats().cache_hits;
-        let pending = store.submit_parts(&[part(9, 10), part(5, 100)]).unwrap();
+        let pending = store.submit_parts(&[part(9, 10), part(5, 2000), part(250, 2)], Urgency::Now).unwrap();
         let rows = store.wait(pending).unwrap();
-        assert_eq!((rows.row(0), rows.row(1)), (&table.row(9)[..10], &table.row(5)[..100]));
+        assert_eq!((rows.row(0), rows.row(1)), (&table.row(9)[..10], &table.row(5)[..2000]));
+        assert_eq!(rows.row(2), &table.row(250)[..2]);
         let more = match mode {
-            Mode::Direct => 1,
+            Mode::Direct => 2,
             Mode::Mmap => 0,
-            _ => 2,
+            _ => 3,
         };
         assert_eq!(store.stats().cache_hits - hits, more, "{mode}");
     }
+}
+
+/// Parts and wholes of few rows in a cache of fewer: what comes is always the row's own beginning.
+#[test]
+fn a_part_is_never_taken_for_the_whole() {
+    let table = Table::new(700, 60);
+    for cache_bytes in [10_000, 20_000, 60_000] {
+        let mut store = table.store(Mode::Direct, cache_bytes);
+        for round in 0..300 {
+            let requests: Vec<RowRequest> = random_ids(round, 12, 60 * 700)
+                .into_iter()
+                .map(|v| RowRequest {
+                    id: v % 60,
+                    n_bytes: if v % 3 == 0 { 700 } else { 1 + v as usize / 60 },
+                })
+                .collect();
+            let urgency = if round % 2 == 0 { Urgency::Now } else { Urgency::Ahead };
+            let pending = store.submit_parts(&requests, urgency).unwrap();
+            let rows = store.wait(pending).unwrap();
+            for (i, r) in requests.iter().enumerate() {
+                assert!(rows.row(i) == &table.row(r.id)[..r.n_bytes], "round {round}: {r:?}");
+            }
+        }
+        let stats = store.stats();
+        assert!(stats.cache_hits > 0 && stats.cache_hits < stats.distinct, "{stats:?}");
+    }
+}
+
+#[test]
+fn what_a_batch_costs() {
+    let table = Table::new(5040, 300);
+    let part = |id, n_bytes| RowRequest { id, n_bytes };
+    let mut store = table.store(Mode::Direct, 1 << 20);
+    let pending = store.submit_parts(&[part(1, 2016), part(1, 5040), part(2, 2016)], Urgency::Now).unwrap();
+    assert_eq!(pending.cost(), Cost { misses: 2, bytes: 5040 + 2016 });
+    store.wait(pending).unwrap();
+    let pending = store.submit(&[1, 2]).unwrap();
+    assert_eq!(pending.cost(), Cost { misses: 1, bytes: 5040 });
+    table.check(&store.wait(pending).unwrap(), &[1, 2]);
+    let pending = table.store(Mode::Resident, 0).submit(&[1, 2]).unwrap();
+    assert_eq!(pending.cost(), Cost::default());
 }
 
 #[test]
@@ -244,7 +286,7 @@ fn requests_that_make_no_sense() {
         let e = store.submit(&[0, 10]).unwrap_err();
         assert_eq!(e.to_string(), "row 10 does not exist, the table has 10");
         for n_bytes in [0, 101] {
-            let e = store.submit_parts(&[RowRequest { id: 3, n_bytes }]).unwrap_err();
+            let e = store.submit_parts(&[RowRequest { id: 3, n_bytes }], Urgency::Ahead).unwrap_err();
             assert_eq!(e.to_string(), format!("{n_bytes} bytes of row 3 were asked for, a row has 100"));
         }
         assert_eq!(store.stats().rows, 0);

@@ -118,7 +118,7 @@ pub(crate) struct ScriptedSeq {
     n_ctx: usize,
     n_tokens: usize,
     n_chosen: usize,
-    announced: VecDeque<Vec<u32>>,
+    announced: VecDeque<(Vec<u32>, bool)>,
     n_live: Arc<AtomicUsize>,
 }
 
@@ -195,9 +195,9 @@ impl Backend for Scripted {
         seq.n_ctx as u64 * KV_BYTES_PER_TOKEN
     }
 
-    fn announce(&mut self, seq: &mut ScriptedSeq, tokens: &[u32]) {
+    fn announce(&mut self, seq: &mut ScriptedSeq, tokens: &[u32], wants_logits: bool) {
         assert!(!tokens.is_empty(), "an empty run of tokens was announced");
-        seq.announced.push_back(tokens.to_vec());
+        seq.announced.push_back((tokens.to_vec(), wants_logits));
     }
 
     fn forward(
@@ -211,7 +211,8 @@ impl Backend for Scripted {
         std::thread::sleep(self.script.step_time);
         let mut failures = Vec::new();
         for (i, span) in spans.iter().enumerate() {
-            assert_eq!(span.seq.announced.front().map(Vec::as_slice), Some(span.tokens), "not as announced");
+            let announced = span.seq.announced.front().map(|(tokens, wants)| (tokens.as_slice(), *wants));
+            assert_eq!(announced, Some((span.tokens, span.wants_logits)), "not as announced");
             let n = span.seq.n_tokens + span.tokens.len();
             assert!(n <= span.seq.n_ctx, "{n} tokens in a context of {}", span.seq.n_ctx);
             assert!(!span.tokens.iter().any(|t| Some(*t) == self.script.panic_at), "as the script says");
