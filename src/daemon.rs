@@ -123,12 +123,12 @@ pub async fn run(
 }
 
 fn start_engine(settings: &Settings) -> anyhow::Result<EngineHandle> {
-    let loaded = LoadedModel::load(settings, settings.max_sessions)?;
-    loaded.start(EngineOptions {
+    let options = EngineOptions {
         max_sessions: settings.max_sessions,
         queue_depth: settings.queue_depth,
         ..EngineOptions::default()
-    })
+    };
+    LoadedModel::load(settings, options.n_contexts())?.start(options)
 }
 
 fn death(how: Ended) -> anyhow::Error {

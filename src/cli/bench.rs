@@ -97,7 +97,13 @@ pub(super) fn run(args: &Args, out: &mut impl Write) -> anyhow::Result<()> {
     let loaded = LoadedModel::load(&settings, args.batch)?;
     let (weights_bytes, weights_bytes_per_token) =
         (loaded.model.weights_bytes(), loaded.model.weights_bytes_per_token());
-    let options = EngineOptions { max_sessions: args.batch, queue_depth: 0, ..EngineOptions::default() };
+    // What is measured is computing, so nothing is kept.
+    let options = EngineOptions {
+        max_sessions: args.batch,
+        kept_contexts: 0,
+        queue_depth: 0,
+        ..EngineOptions::default()
+    };
     check_room(args, loaded.n_ctx)?;
     let engine = loaded.start(options)?;
     let load_s = begin.elapsed().as_secs_f64();

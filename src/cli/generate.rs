@@ -73,8 +73,9 @@ pub(super) fn run(args: &Args, out: &mut impl Write) -> anyhow::Result<()> {
     if let Some(path) = &args.logits {
         logits::write(&mut loaded, request.prompt(), path)?;
     }
-    let engine =
-        loaded.start(EngineOptions { max_sessions: 1, queue_depth: 0, ..EngineOptions::default() })?;
+    let options =
+        EngineOptions { max_sessions: 1, kept_contexts: 0, queue_depth: 0, ..EngineOptions::default() };
+    let engine = loaded.start(options)?;
     // A file or a program behind a pipe gets what the model wrote; a person sees it.
     let is_terminal = std::io::stdout().is_terminal();
     // What is not printed as it comes is kept for the object in the end.

@@ -34,15 +34,15 @@ pub struct LoadedModel {
 }
 
 impl LoadedModel {
-    /// Opens and loads the model that the settings name, to run at most `max_sessions` sequences.
-    /// Everything that can be refused is refused before the weights are read.
-    pub fn load(settings: &Settings, max_sessions: usize) -> anyhow::Result<LoadedModel> {
+    /// Opens and loads the model that the settings name, to hold at most `n_contexts` contexts: of sequences, and
+    /// those kept for later ones. Everything that can be refused is refused before the weights are read.
+    pub fn load(settings: &Settings, n_contexts: usize) -> anyhow::Result<LoadedModel> {
         let begin = Instant::now();
         let path = settings.model()?;
         let mut file = ModelFile::open(path)?;
         let hparams = read_hparams(&file).map_err(|error| in_file(path, error))?;
         let n_ctx = settings.n_ctx(hparams.n_ctx_train)?;
-        check_memory(settings, &MemoryPlan::new(&file, &hparams), n_ctx, max_sessions)?;
+        check_memory(settings, &MemoryPlan::new(&file, &hparams), n_ctx, n_contexts)?;
         let tokenizer =
             Tokenizer::from_metadata(&mut file.gguf.metadata).with_context(|| path.display().to_string())?;
         check_vocabulary(&hparams, &tokenizer).map_err(|error| in_file(path, error))?;
@@ -108,7 +108,7 @@ fn check_memory(
     settings: &Settings,
     plan: &MemoryPlan,
     n_ctx: usize,
-    max_sessions: usize,
+    n_contexts: usize,
 ) -> Result<(), ConfigError> {
     let Some(limit) = settings.memory_limit_bytes else { return Ok(()) };
     let cache = settings.ple_cache_bytes as u64;
@@ -118,14 +118,14 @@ fn check_memory(
         // Auto keeps the table where it is smaller than the cache may be.
         ple::Mode::Direct | ple::Mode::Auto => cache.min(plan.storage_bytes),
     };
-    let needed = plan.needed_bytes(n_ctx, max_sessions, row_bytes);
+    let needed = plan.needed_bytes(n_ctx, n_contexts, row_bytes);
     if needed <= limit {
         return Ok(());
     }
     Err(settings.reject(
         Field::MemoryLimitBytes,
         format!(
-            "{needed} bytes are needed: {} of weights, {} for each of {max_sessions} contexts of {n_ctx} tokens, \
+            "{needed} bytes are needed: {} of weights, {} for each of {n_contexts} contexts of {n_ctx} tokens, \
              {row_bytes} for rows",
             plan.resident_bytes,
             plan.kv_bytes(n_ctx)

@@ -81,10 +81,11 @@ impl MemoryPlan {
         self.kv_fixed_bytes / self.ring_tokens * n_ctx.min(self.ring_tokens) + self.kv_token_bytes * n_ctx
     }
 
-    /// What the process plans to hold, bytes: weights, `n_sessions` contexts of `n_ctx` tokens, and
-    /// `row_bytes` for rows of the table. Buffers of a step and the vocabulary come on top.
-    pub fn needed_bytes(&self, n_ctx: usize, n_sessions: usize, row_bytes: u64) -> u64 {
-        self.resident_bytes + self.kv_bytes(n_ctx) * n_sessions as u64 + row_bytes
+    /// What the process plans to hold, bytes: weights, `n_contexts` contexts of `n_ctx` tokens, those kept for
+    /// later requests included, and `row_bytes` for rows of the table. Buffers of a step and the vocabulary come
+    /// on top.
+    pub fn needed_bytes(&self, n_ctx: usize, n_contexts: usize, row_bytes: u64) -> u64 {
+        self.resident_bytes + self.kv_bytes(n_ctx) * n_contexts as u64 + row_bytes
     }
 }
 

@@ -3,15 +3,20 @@
 //! The engine's tests stand a slow, scripted backend here; [`ModelBackend`](super::ModelBackend) is
 //! the real one.
 
+use std::ops::Range;
+
 use super::event::Failure;
 use super::info::BackendInfo;
 use super::stats::{RowCounters, RowStats};
-use crate::model::OutOfMemory;
+use crate::model::{LayerKind, OutOfMemory};
 
 /// A model and whatever it computes with. Lives in the engine's thread.
 pub trait Backend: Send + 'static {
     /// What is kept for one sequence: keys, values, rows on their way. Dropped when the sequence ends.
     type Seq;
+
+    /// Keys and values of some tokens, kept outside of any sequence.
+    type Kept;
 
     /// How it computes.
     fn info(&self) -> BackendInfo;
@@ -27,6 +32,23 @@ pub trait Backend: Send + 'static {
 
     /// Bytes that the sequence's keys and values occupy.
     fn kv_bytes(&self, seq: &Self::Seq) -> u64;
+
+    /// Positions before its own that a token sees in sliding layers.
+    fn lookback(&self) -> usize;
+
+    /// The first position whose keys and values sliding layers still hold.
+    fn sliding_from(&self, seq: &Self::Seq) -> usize;
+
+    /// A copy of the keys and values of `positions` in all layers of `kind`. `None` if the sequence does not
+    /// hold all of them any more, or there is no memory for a copy.
+    fn keep(&self, seq: &Self::Seq, positions: Range<usize>, kind: LayerKind) -> Option<Self::Kept>;
+
+    /// Bytes of what was kept.
+    fn kept_bytes(&self, kept: &Self::Kept) -> u64;
+
+    /// Makes a new sequence one that has run `n_tokens` tokens, whose keys and values are among `kept`: of full
+    /// layers those of all tokens, of sliding ones at least those that the next token sees; each ascending.
+    fn resume(&mut self, seq: &mut Self::Seq, n_tokens: usize, kept: &[&Self::Kept]);
 
     /// Says which tokens the sequence will run after those already announced, and whether the logits of the
     /// last one will be wanted, so that storage can begin to read what they need of their rows. Each later

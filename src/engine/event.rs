@@ -71,6 +71,8 @@ pub struct Usage {
     pub prompt_tokens: usize,
     /// Tokens chosen, the one that ended the answer included.
     pub completion_tokens: usize,
+    /// Tokens of the prompt that were known from earlier requests and not computed again.
+    pub cached_tokens: usize,
 }
 
 /// Where the time of a request went. Turns of other requests are included.

@@ -118,7 +118,7 @@ impl<B: Backend> Engine<B> {
         let info = backend.info();
         // Reserved memory costs nothing before it is written, so a whole sequence may be laid out and measured.
         let largest = backend.new_seq(n_ctx)?;
-        let kv_bytes_bound = backend.kv_bytes(&largest) * max_sessions as u64;
+        let kv_bytes_bound = backend.kv_bytes(&largest) * options.n_contexts() as u64;
         drop(largest);
         let shared = Arc::new(Shared::new(&options, kv_bytes_bound));
         // Never full: places bound what can be on its way.

@@ -1,4 +1,4 @@
-//! Sequences, the scheduler, and the one worker thread that computes.
+//! Sequences, the prefix cache, the scheduler, and the one worker thread that computes.
 //!
 //! The rule of the room: mutable state has one owner. The thread of [`EngineHandle`]'s engine owns the
 //! model's memory, every sequence and the row store; the rest of the process meets it in two bounded
@@ -15,7 +15,9 @@ mod info;
 mod life;
 mod model_backend;
 mod options;
+mod prefix_cache;
 mod request;
+mod reuse;
 mod scheduler;
 mod sequence;
 mod shared;

@@ -5,6 +5,7 @@
 //! the whole of layer 0.
 
 use std::collections::VecDeque;
+use std::ops::Range;
 use std::time::Duration;
 
 use super::backend::{Backend, SeqSpan, SpanFailure};
@@ -13,7 +14,8 @@ use super::info::BackendInfo;
 use super::options::EngineOptions;
 use super::stats::{RowCounters, RowStats};
 use crate::model::{
-    self, ForwardError, KvCache, Model, NoRows, OutOfMemory, RowError, RowSource, Scratch, Span, Want,
+    self, ForwardError, KvCache, KvRun, LayerKind, Model, NoRows, OutOfMemory, RowError, RowSource, Scratch,
+    Span, Want,
 };
 use crate::ple::{Pending, PleError, RowRequest, RowStore, Rows, Urgency};
 use crate::storage::StorageError;
@@ -71,6 +73,7 @@ impl ModelBackend {
 
 impl Backend for ModelBackend {
     type Seq = ModelSeq;
+    type Kept = KvRun;
 
     fn info(&self) -> BackendInfo {
         let (hparams, compute) = (self.model.hparams(), self.model.compute());
@@ -94,6 +97,27 @@ impl Backend for ModelBackend {
 
     fn kv_bytes(&self, seq: &ModelSeq) -> u64 {
         seq.kv.n_bytes() as u64
+    }
+
+    fn lookback(&self) -> usize {
+        self.model.hparams().lookback()
+    }
+
+    fn sliding_from(&self, seq: &ModelSeq) -> usize {
+        seq.kv.held_from(LayerKind::Sliding)
+    }
+
+    fn keep(&self, seq: &ModelSeq, positions: Range<usize>, kind: LayerKind) -> Option<KvRun> {
+        seq.kv.copy_run(kind, positions).ok().flatten()
+    }
+
+    fn kept_bytes(&self, kept: &KvRun) -> u64 {
+        kept.n_bytes() as u64
+    }
+
+    fn resume(&mut self, seq: &mut ModelSeq, n_tokens: usize, kept: &[&KvRun]) {
+        assert!(seq.tickets.is_empty(), "nothing is announced for a new sequence");
+        seq.kv.resume(n_tokens, kept.iter().copied());
     }
 
     fn announce(&mut self, seq: &mut ModelSeq, tokens: &[u32], wants_logits: bool) {

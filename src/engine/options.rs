@@ -2,13 +2,16 @@
 
 use std::time::Duration;
 
-/// How much the engine takes on. Each bound is at least 1 except `queue_depth`, which may be 0.
+/// How much the engine takes on. Each bound is at least 1 except `queue_depth` and `kept_contexts`, which may be 0.
 #[derive(Clone, Copy, Debug, PartialEq, Eq)]
 pub struct EngineOptions {
     /// Context of a sequence: prompt and answer. Unit: tokens.
     pub n_ctx: usize,
     /// Sequences that are computed in turns.
     pub max_sessions: usize,
+    /// Whole contexts' worth of memory for what later requests may begin with, besides what sequences leave of
+    /// theirs. 0: nothing is kept.
+    pub kept_contexts: usize,
     /// Requests that may wait for a turn.
     pub queue_depth: usize,
     /// The most tokens of a prompt in one step.
@@ -30,11 +33,17 @@ impl EngineOptions {
     pub const DEFAULT: Self = Self {
         n_ctx: 4096,
         max_sessions: 4,
+        kept_contexts: 1,
         queue_depth: 8,
         prefill_chunk: 128,
         event_room: 32,
         stall_limit: Duration::from_secs(60),
     };
+
+    /// Contexts that there is memory for: sequences, and what is kept for later ones.
+    pub fn n_contexts(&self) -> usize {
+        self.max_sessions + self.kept_contexts
+    }
 
     /// The most tokens that one step computes.
     pub fn max_batch(&self) -> usize {

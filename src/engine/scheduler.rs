@@ -13,7 +13,7 @@ use std::ops::Range;
 pub(super) enum Slot {
     /// No sequence.
     Free,
-    /// A sequence whose reader has no room for another event.
+    /// A sequence that waits: for its reader to take an event, or for what another is computing.
     Parked,
     /// `done < total` tokens of the prompt are computed.
     Prefill {

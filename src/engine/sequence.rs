@@ -24,6 +24,10 @@ pub(super) struct Sequence<S> {
     /// Tokens whose keys and values are held. While the prompt is computed less than `n_prompt`, then
     /// always one less than `tokens.len()`: the token chosen last is not run yet.
     pub(super) n_done: usize,
+    /// Tokens of the prompt that were not computed here, once that is known.
+    pub(super) n_cached: Option<usize>,
+    /// Tokens of `n_done` that are kept for others.
+    pub(super) n_kept: usize,
     pub(super) answer: Answer,
     began: Instant,
     first_token: Option<Instant>,
@@ -40,11 +44,18 @@ impl<S> Sequence<S> {
             n_prompt: tokens.len(),
             tokens,
             n_done: 0,
+            n_cached: None,
+            n_kept: 0,
             answer,
             began: now,
             first_token: None,
             parked: None,
         }
+    }
+
+    /// Whether it computes its prompt.
+    pub(super) fn is_prefilling(&self) -> bool {
+        self.n_cached.is_some() && self.n_done < self.n_prompt && self.parked.is_none()
     }
 
     /// What the scheduler is to know. Also notes since when the reader has no room.
@@ -54,6 +65,9 @@ impl<S> Sequence<S> {
             return Slot::Parked;
         }
         self.parked = None;
+        if self.n_cached.is_none() {
+            return Slot::Parked;
+        }
         if self.n_done < self.n_prompt {
             return Slot::Prefill { done: self.n_done, total: self.n_prompt };
         }
@@ -93,6 +107,7 @@ impl<S> Sequence<S> {
             usage: Usage {
                 prompt_tokens: self.n_prompt,
                 completion_tokens: self.tokens.len() - self.n_prompt,
+                cached_tokens: self.n_cached.unwrap_or(0),
             },
             timings: Timings {
                 queue_ms: ms(self.began - self.life.accepted_at()),

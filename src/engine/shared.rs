@@ -21,6 +21,8 @@ pub(super) struct Shared {
     places: Arc<Semaphore>,
     n_places: usize,
     max_sessions: usize,
+    /// The most that keys and values of sequences and kept ones may take together.
+    kv_bytes_bound: u64,
     /// When whatever is left ends.
     pub(super) drain: OnceLock<Instant>,
     /// Turns of the engine's loop.
@@ -45,11 +47,16 @@ impl Shared {
             places: Arc::new(Semaphore::new(n_places)),
             n_places,
             max_sessions: options.max_sessions,
+            kv_bytes_bound,
             drain: OnceLock::new(),
             beats: AtomicU64::new(0),
             idle: AtomicBool::new(false),
             counters: Mutex::new(Counters { stats, mean_age_s: 0.0 }),
         }
+    }
+
+    pub(super) fn kv_bytes_bound(&self) -> u64 {
+        self.kv_bytes_bound
     }
 
     pub(super) fn n_places(&self) -> usize {

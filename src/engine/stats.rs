@@ -21,6 +21,8 @@ pub struct Stats {
     pub refused_draining: u64,
     /// Tokens of prompts that were computed.
     pub prompt_tokens: u64,
+    /// Tokens of prompts that were known from earlier requests and not computed.
+    pub cached_tokens: u64,
     /// Tokens that were chosen.
     pub completion_tokens: u64,
     /// Requests that wait now.
@@ -29,7 +31,11 @@ pub struct Stats {
     pub active_sequences: usize,
     /// Keys and values held by sequences now. Unit: bytes.
     pub kv_bytes_in_use: u64,
-    /// The most that `kv_bytes_in_use` can be. Unit: bytes.
+    /// Tokens whose keys and values are kept for later requests.
+    pub prefix_tokens: usize,
+    /// Bytes of those keys and values.
+    pub prefix_bytes: u64,
+    /// The most that `kv_bytes_in_use` and `prefix_bytes` can be together. Unit: bytes.
     pub kv_bytes_bound: u64,
     /// The per-layer embedding table, where the model has one.
     pub rows: Option<RowStats>,

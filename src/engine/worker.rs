@@ -17,6 +17,7 @@ use super::backend::Backend;
 use super::event::{Delta, Done, Event, Failure, FinishReason, Timings, Usage, ms};
 use super::life::{End, Ending, Life};
 use super::options::EngineOptions;
+use super::prefix_cache::PrefixCache;
 use super::request::Request;
 use super::scheduler::{Action, Scheduler, Slot};
 use super::sequence::{Answer, Chosen, Sequence, announce};
@@ -31,14 +32,16 @@ pub(super) struct Job {
 }
 
 pub(super) struct Worker<B: Backend> {
-    backend: B,
+    pub(super) backend: B,
     tokenizer: Arc<Tokenizer>,
-    options: EngineOptions,
-    shared: Arc<Shared>,
+    pub(super) options: EngineOptions,
+    pub(super) shared: Arc<Shared>,
     jobs: Receiver<Job>,
     waiting: VecDeque<Job>,
-    slots: Vec<Option<Sequence<B::Seq>>>,
-    scheduler: Scheduler,
+    pub(super) slots: Vec<Option<Sequence<B::Seq>>>,
+    pub(super) scheduler: Scheduler,
+    /// What sequences have computed, for those to come.
+    pub(super) prefixes: PrefixCache<B::Kept>,
 }
 
 impl<B: Backend> Worker<B> {
@@ -50,6 +53,7 @@ impl<B: Backend> Worker<B> {
         jobs: Receiver<Job>,
     ) -> Self {
         Self {
+            prefixes: PrefixCache::new(backend.lookback()),
             backend,
             tokenizer,
             shared,
@@ -69,6 +73,7 @@ impl<B: Backend> Worker<B> {
             let now = Instant::now();
             self.end_what_is_due(now);
             self.fill_slots(now);
+            self.begin_what_can();
             self.publish_gauges();
             let slots: Vec<Slot> =
                 self.slots.iter_mut().map(|s| s.as_mut().map_or(Slot::Free, |s| s.slot(now))).collect();
@@ -106,8 +111,8 @@ impl<B: Backend> Worker<B> {
         for i in 0..self.slots.len() {
             while self.slots[i].is_none() {
                 let Some(job) = self.waiting.pop_front() else { return };
-                match self.backend.new_seq(job.request.n_ctx_needed(self.options.n_ctx)) {
-                    Ok(state) => self.begin(i, job, state, now),
+                match self.new_seq(job.request.n_ctx_needed(self.options.n_ctx)) {
+                    Ok(state) => self.settle(i, job, state, now),
                     // The others keep theirs, and shorter ones may fit.
                     Err(e) => self.end_waiting(job, Ending::Failed(Failure::OutOfMemory(e))),
                 }
@@ -115,12 +120,12 @@ impl<B: Backend> Worker<B> {
         }
     }
 
-    fn begin(&mut self, i: usize, job: Job, state: B::Seq, now: Instant) {
+    /// Gives the request a slot. It begins once it is known what of its prompt need not be computed.
+    fn settle(&mut self, i: usize, job: Job, state: B::Seq, now: Instant) {
         let Job { request, life } = job;
         let answer = Answer::new(&request, &self.tokenizer, self.backend.n_vocab(), self.options.n_ctx);
-        let sequence = self.slots[i].insert(Sequence::new(request, life, state, answer, now));
-        let first = self.scheduler.chunk(0, sequence.n_prompt);
-        announce(&mut self.backend, sequence, first);
+        self.slots[i] = Some(Sequence::new(request, life, state, answer, now));
+        self.make_room();
     }
 
     fn prefill(&mut self, i: usize, range: Range<usize>) {
@@ -181,9 +186,17 @@ impl<B: Backend> Worker<B> {
             s.prompt_tokens += if of_prompt { range.len() as u64 } else { 0 };
             s.completion_tokens += u64::from(matches!(chosen, Some(Ok(_))));
         });
+        if !matches!(chosen, Some(Err(_))) {
+            self.keep_computed(i);
+        }
+        let Some(sequence) = &mut self.slots[i] else { return };
         match chosen {
             None => {}
-            Some(Err(failure)) => self.end(i, Ending::Failed(failure)),
+            Some(Err(failure)) => {
+                // Where the fault began is not known, and nobody is to begin with it.
+                self.prefixes.clear();
+                self.end(i, Ending::Failed(failure));
+            }
             Some(Ok(Chosen { id, delta, end })) => {
                 sequence.accept(id);
                 sequence.life.send(Event::Delta(delta));
@@ -201,6 +214,9 @@ impl<B: Backend> Worker<B> {
     /// Frees the slot and all that its sequence holds, counts it, and only then tells the reader: who has
     /// read the end finds the place free and the memory given back.
     fn end(&mut self, i: usize, ending: Ending) {
+        if !matches!(ending, Ending::Failed(Failure::Logits(_))) {
+            self.keep_all(i);
+        }
         let Some(mut sequence) = self.slots[i].take() else { return };
         let outcome = ending.outcome();
         let last_words = match ending {
@@ -233,7 +249,7 @@ impl<B: Backend> Worker<B> {
             Ending::Done(end) => vec![Event::Done(Done {
                 finish_reason: end.reason,
                 matched_stop: end.matched_stop,
-                usage: Usage { prompt_tokens: request.prompt().len(), completion_tokens: 0 },
+                usage: Usage { prompt_tokens: request.prompt().len(), ..Usage::default() },
                 timings: Timings { queue_ms: ms(life.accepted_at().elapsed()), ..Timings::default() },
             })],
         };
@@ -249,15 +265,16 @@ impl<B: Backend> Worker<B> {
     }
 
     fn publish_gauges(&self) {
-        let active = self.slots.iter().flatten();
-        let n_active = active.clone().count();
-        let kv_bytes = active.map(|s| self.backend.kv_bytes(&s.state)).sum();
+        let n_active = self.slots.iter().flatten().count();
+        let kv_bytes = self.kv_bytes();
         let rows = self.backend.row_stats();
         let in_flight = self.shared.in_flight();
         self.shared.with_stats(|s| {
             s.active_sequences = n_active;
             s.queue_length = in_flight.saturating_sub(n_active);
             s.kv_bytes_in_use = kv_bytes;
+            s.prefix_tokens = self.prefixes.n_tokens();
+            s.prefix_bytes = self.prefixes.n_bytes();
             s.rows = rows;
         });
     }
@@ -286,6 +303,7 @@ fn log_end(request_id: &str, last_word: Option<&Event>) {
             request_id,
             finish_reason:? = done.finish_reason,
             prompt_tokens = done.usage.prompt_tokens,
+            cached_tokens = done.usage.cached_tokens,
             completion_tokens = done.usage.completion_tokens,
             queue_ms = done.timings.queue_ms,
             prefill_ms = done.timings.prefill_ms,

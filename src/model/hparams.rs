@@ -137,6 +137,12 @@ impl HParams {
         self.architecture == Architecture::Gemma4
     }
 
+    /// Positions before its own that a token sees in sliding layers; 0 for models without any.
+    pub fn lookback(&self) -> usize {
+        let slides = self.layers.iter().any(|layer| layer.kind == LayerKind::Sliding);
+        if slides { self.window - 1 } else { 0 }
+    }
+
     /// Elements of a whole row of the per-layer embedding table.
     pub fn n_embd_per_layer_row(&self) -> usize {
         self.n_layer() * self.n_embd_per_layer

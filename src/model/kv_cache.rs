@@ -45,26 +45,34 @@ impl fmt::Display for KvType {
 #[derive(Debug)]
 pub struct KvCache {
     /// One entry for each layer of the model; `None` where the layer reads another's.
-    layers: Vec<Option<LayerKv>>,
+    pub(super) layers: Vec<Option<LayerKv>>,
+    pub(super) kv_type: KvType,
+    /// Positions before its own that a token sees in sliding layers.
+    pub(super) lookback: usize,
     n_tokens: usize,
+    /// Behind the last position that was ever written: a pass that failed wrote some that do not count.
+    written_to: usize,
+    /// First position that sliding layers were given, where the sequence began with what another computed.
+    sliding_from: usize,
     n_ctx: usize,
     max_chunk: usize,
 }
 
 /// Rings of one layer.
 #[derive(Debug)]
-struct LayerKv {
+pub(super) struct LayerKv {
+    pub(super) kind: LayerKind,
     /// `[n_head_kv, n_slots, head_dim]`.
-    k: Values,
+    pub(super) k: Values,
     /// The same shape.
-    v: Values,
-    n_slots: usize,
-    head_dim: usize,
+    pub(super) v: Values,
+    pub(super) n_slots: usize,
+    pub(super) head_dim: usize,
 }
 
-/// Zeroed numbers.
+/// Numbers of one type; zero at first.
 #[derive(Debug)]
-enum Values {
+pub(super) enum Values {
     /// Float16 as bits: a vector of zero integers is what the allocator hands out untouched, one of
     /// `f16` zeros would be written, and so backed by memory, at once.
     F16(Vec<u16>),
@@ -72,14 +80,31 @@ enum Values {
 }
 
 impl Values {
-    fn zeroed(kind: KvType, n: usize) -> Result<Self, OutOfMemory> {
+    pub(super) fn zeroed(kind: KvType, n: usize) -> Result<Self, OutOfMemory> {
         Ok(match kind {
             KvType::F16 => Self::F16(zeroed(n)?),
             KvType::F32 => Self::F32(zeroed(n)?),
         })
     }
 
-    fn n_bytes(&self) -> usize {
+    pub(super) fn len(&self) -> usize {
+        match self {
+            Self::F16(values) => values.len(),
+            Self::F32(values) => values.len(),
+        }
+    }
+
+    /// Copies the numbers at `place` of `from`, which are of the same type, to those from `at`.
+    pub(super) fn copy_from(&mut self, at: usize, from: &Self, place: Range<usize>) {
+        let to = at..at + place.len();
+        match (self, from) {
+            (Self::F16(values), Self::F16(from)) => values[to].copy_from_slice(&from[place]),
+            (Self::F32(values), Self::F32(from)) => values[to].copy_from_slice(&from[place]),
+            _ => unreachable!("caches of one model are of one type"),
+        }
+    }
+
+    pub(super) fn n_bytes(&self) -> usize {
         match self {
             Self::F16(values) => size_of_val(values.as_slice()),
             Self::F32(values) => size_of_val(values.as_slice()),
@@ -118,10 +143,21 @@ impl KvCache {
             };
             let n = n_slots.saturating_mul(layer.n_embd_kv());
             let (k, v) = (Values::zeroed(kind, n)?, Values::zeroed(kind, n)?);
-            Ok(LayerKv { k, v, n_slots, head_dim: layer.head_dim })
+            Ok(LayerKv { kind: layer.kind, k, v, n_slots, head_dim: layer.head_dim })
         };
         let layers = (0..hp.n_layer()).map(|i| hp.owns_kv(i).then(|| layer_kv(i)).transpose());
-        Ok(Self { layers: layers.collect::<Result<_, _>>()?, n_tokens: 0, n_ctx, max_chunk })
+        let layers = layers.collect::<Result<_, _>>()?;
+        let lookback = hp.lookback();
+        Ok(Self {
+            layers,
+            kv_type: kind,
+            lookback,
+            n_tokens: 0,
+            written_to: 0,
+            sliding_from: 0,
+            n_ctx,
+            max_chunk,
+        })
     }
 
     /// Tokens whose keys and values are held: the position of the next token.
@@ -146,7 +182,22 @@ impl KvCache {
 
     /// Forgets the sequence.
     pub fn clear(&mut self) {
-        self.n_tokens = 0;
+        self.set_n_tokens(0, 0);
+    }
+
+    /// Holds `n_tokens` tokens from now on, in sliding layers those from `sliding_from`.
+    pub(super) fn set_n_tokens(&mut self, n_tokens: usize, sliding_from: usize) {
+        self.n_tokens = n_tokens;
+        self.written_to = n_tokens;
+        self.sliding_from = sliding_from;
+    }
+
+    /// The first position whose keys and values layers of `kind` still hold.
+    pub fn held_from(&self, kind: LayerKind) -> usize {
+        let of_kind = self.layers.iter().flatten().find(|layer| layer.kind == kind);
+        let n_slots = of_kind.map_or(usize::MAX, |layer| layer.n_slots);
+        let given_from = if kind == LayerKind::Sliding { self.sliding_from } else { 0 };
+        given_from.max(self.written_to.saturating_sub(n_slots))
     }
 
     /// Takes over `n` tokens whose keys and values have been written in every layer.
@@ -176,6 +227,7 @@ impl KvCache {
         v: &[f32],
     ) {
         let l = self.layers[layer].as_mut().expect("only layers that own keys and values write them");
+        self.written_to = self.written_to.max(position + 1);
         let start = (head * l.n_slots + position % l.n_slots) * l.head_dim;
         l.k.write(kernels, start, k);
         l.v.write(kernels, start, v);

@@ -31,6 +31,7 @@ impl From<Usage> for pb::Usage {
         Self {
             prompt_tokens: count(usage.prompt_tokens),
             completion_tokens: count(usage.completion_tokens),
+            cached_tokens: count(usage.cached_tokens),
             ..Self::default()
         }
     }
@@ -182,6 +183,11 @@ pub(super) fn stats(engine: &EngineHandle) -> pb::GetStatsResponse {
         prompt_token_layers: count(backend.prompt_token_layers),
         n_layers: count(backend.n_layers),
         ple: s.rows.map(ple),
+        prefix_cache: Some(pb::PrefixCacheStats {
+            cached_tokens: s.cached_tokens,
+            tokens: s.prefix_tokens as u64,
+            bytes: s.prefix_bytes,
+        }),
     }
 }
 

@@ -6,6 +6,7 @@ mod engine;
 mod grpc;
 mod load;
 mod real;
+mod reuse;
 mod scripted;
 mod server;
 mod status;

@@ -13,7 +13,7 @@ use super::load::sixty_four_clients;
 use super::scripted::{OPTIONS, hear_all, model_file};
 use super::support::{Run, fixture, runs};
 
-fn engine_of(mut file: ModelFile, mode: Mode, options: EngineOptions) -> EngineHandle {
+pub(crate) fn engine_of(mut file: ModelFile, mode: Mode, options: EngineOptions) -> EngineHandle {
     let tokenizer = Arc::new(Tokenizer::from_metadata(&mut file.gguf.metadata).unwrap());
     let compute = Arc::new(Compute { pool: Pool::new(2).unwrap(), kernels: Kernels::detect() });
     let model = Model::load(&file, compute).unwrap();

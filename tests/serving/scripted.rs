@@ -2,6 +2,7 @@
 //! one, rows can fail, and the rules of [`Backend`] are asserted.
 
 use std::collections::VecDeque;
+use std::ops::Range;
 use std::sync::atomic::{AtomicUsize, Ordering};
 use std::sync::{Arc, Condvar, Mutex};
 use std::time::{Duration, Instant};
@@ -10,7 +11,7 @@ use pled::engine::{
     Backend, BackendInfo, Draft, Engine, EngineHandle, EngineOptions, Event, Failure, Generation, ModelInfo,
     Request, RowCounters, RowFault, RowStats, SeqSpan, SpanFailure, Stopping,
 };
-use pled::model::{ModelFile, OutOfMemory};
+use pled::model::{LayerKind, ModelFile, OutOfMemory};
 use pled::sampling::SamplingParams;
 use pled::tokenizer::Tokenizer;
 use pled::tokenizer::chat::ChatFormat;
@@ -24,6 +25,8 @@ pub(crate) const EOS: u32 = 1;
 pub(crate) const N_VOCAB: usize = 384;
 /// What a sequence is said to hold for each token of its context.
 pub(crate) const KV_BYTES_PER_TOKEN: u64 = 1000;
+/// Positions that a token is said to look back in sliding layers.
+pub(crate) const LOOKBACK: usize = 9;
 
 /// What the backend does; the default answers at once with letters in turn.
 #[derive(Clone, Default)]
@@ -162,6 +165,7 @@ pub(crate) fn answer(prompt: &[u32], n: usize) -> Vec<u32> {
 
 impl Backend for Scripted {
     type Seq = ScriptedSeq;
+    type Kept = (Range<usize>, LayerKind);
 
     fn info(&self) -> BackendInfo {
         BackendInfo {
@@ -193,6 +197,32 @@ impl Backend for Scripted {
 
     fn kv_bytes(&self, seq: &ScriptedSeq) -> u64 {
         seq.n_ctx as u64 * KV_BYTES_PER_TOKEN
+    }
+
+    fn lookback(&self) -> usize {
+        LOOKBACK
+    }
+
+    fn sliding_from(&self, seq: &ScriptedSeq) -> usize {
+        seq.n_tokens.saturating_sub(LOOKBACK + 32)
+    }
+
+    fn keep(&self, seq: &ScriptedSeq, positions: Range<usize>, kind: LayerKind) -> Option<Self::Kept> {
+        assert!(positions.end <= seq.n_tokens, "{positions:?} of {} tokens", seq.n_tokens);
+        Some((positions, kind))
+    }
+
+    fn kept_bytes(&self, (positions, _): &Self::Kept) -> u64 {
+        positions.len() as u64 * KV_BYTES_PER_TOKEN / 2
+    }
+
+    fn resume(&mut self, seq: &mut ScriptedSeq, n_tokens: usize, kept: &[&Self::Kept]) {
+        assert!(seq.n_tokens == 0 && seq.announced.is_empty(), "not a new sequence");
+        let held = |kind, position| kept.iter().any(|(p, k)| *k == kind && p.contains(&position));
+        assert!((0..n_tokens).all(|p| held(LayerKind::Full, p)), "{n_tokens} of {kept:?}");
+        let seen = n_tokens.saturating_sub(LOOKBACK)..n_tokens;
+        assert!(seen.into_iter().all(|p| held(LayerKind::Sliding, p)), "{n_tokens} of {kept:?}");
+        seq.n_tokens = n_tokens;
     }
 
     fn announce(&mut self, seq: &mut ScriptedSeq, tokens: &[u32], wants_logits: bool) {
@@ -266,6 +296,7 @@ pub(crate) struct Fixture {
 pub(crate) const OPTIONS: EngineOptions = EngineOptions {
     n_ctx: 64,
     max_sessions: 3,
+    kept_contexts: 0,
     queue_depth: 2,
     prefill_chunk: 4,
     event_room: 8,

@@ -1,0 +1,105 @@
+//! The worker and the prefix cache: what a sequence need not compute, and what it leaves to others.
+//!
+//! A sequence keeps for others what it has computed after each chunk of its prompt and each block of its
+//! answer. So one whose prompt begins like that of another under way waits for the part that they share
+//! instead of computing it a second time.
+
+use super::backend::Backend;
+use super::prefix_cache::{BLOCK_TOKENS, Kept, agreement};
+use super::sequence::announce;
+use super::worker::Worker;
+use crate::model::OutOfMemory;
+
+impl<B: Backend> Worker<B> {
+    /// Memory for a sequence; if the system has none left, in the place of what is kept.
+    pub(super) fn new_seq(&mut self, n_ctx: usize) -> Result<B::Seq, OutOfMemory> {
+        self.backend.new_seq(n_ctx).or_else(|_| {
+            self.prefixes.clear();
+            self.backend.new_seq(n_ctx)
+        })
+    }
+
+    /// Bytes of the keys and values that sequences hold.
+    pub(super) fn kv_bytes(&self) -> u64 {
+        self.slots.iter().flatten().map(|sequence| self.backend.kv_bytes(&sequence.state)).sum()
+    }
+
+    /// Bytes that sequences leave for what is kept.
+    fn prefix_bound(&self) -> u64 {
+        if self.options.kept_contexts == 0 {
+            return 0;
+        }
+        self.shared.kv_bytes_bound().saturating_sub(self.kv_bytes())
+    }
+
+    /// Forgets as much as the sequences need.
+    pub(super) fn make_room(&mut self) {
+        self.prefixes.shrink_to(self.prefix_bound());
+    }
+
+    /// Lets the sequences begin that do not wait for what another is computing.
+    pub(super) fn begin_what_can(&mut self) {
+        for i in 0..self.slots.len() {
+            let begins = self.slots[i].as_ref().is_some_and(|sequence| sequence.n_cached.is_none());
+            if begins && !self.another_computes_for(i) {
+                self.begin(i);
+            }
+        }
+    }
+
+    /// Whether another sequence is about to compute some of this one's prompt that nobody has.
+    fn another_computes_for(&self, i: usize) -> bool {
+        let Some(this) = self.slots[i].as_ref().filter(|_| self.options.kept_contexts > 0) else {
+            return false;
+        };
+        let reusable = reusable(&this.tokens[..this.n_prompt]);
+        let n_known = self.prefixes.n_known(reusable);
+        self.slots
+            .iter()
+            .flatten()
+            .filter(|other| other.is_prefilling())
+            .any(|other| agreement(reusable, &other.tokens[..other.n_prompt]) > n_known.max(other.n_done))
+    }
+
+    fn begin(&mut self, i: usize) {
+        let Some(sequence) = &mut self.slots[i] else { return };
+        let (n_known, kept) = self.prefixes.find(reusable(&sequence.tokens[..sequence.n_prompt]));
+        if n_known > 0 {
+            self.backend.resume(&mut sequence.state, n_known, &kept);
+        }
+        sequence.n_cached = Some(n_known);
+        sequence.n_done = n_known;
+        sequence.n_kept = n_known;
+        let first = self.scheduler.chunk(n_known, sequence.n_prompt);
+        announce(&mut self.backend, sequence, first);
+        self.shared.with_stats(|s| s.cached_tokens += n_known as u64);
+    }
+
+    /// Keeps what a sequence has computed since it last did so, if that is a chunk of its prompt or a block.
+    pub(super) fn keep_computed(&mut self, i: usize) {
+        let Some(sequence) = &self.slots[i] else { return };
+        if sequence.n_done <= sequence.n_prompt || sequence.n_done - sequence.n_kept >= BLOCK_TOKENS {
+            self.keep_all(i);
+        }
+    }
+
+    /// Keeps all that a sequence has computed.
+    pub(super) fn keep_all(&mut self, i: usize) {
+        let bound = self.prefix_bound();
+        let Some(sequence) = self.slots[i].as_mut().filter(|_| bound > 0) else { return };
+        let (backend, state) = (&self.backend, &sequence.state);
+        let done = &sequence.tokens[..sequence.n_done];
+        let sliding_from = backend.sliding_from(state);
+        self.prefixes.store(done, sequence.n_kept, sliding_from, bound, |positions, kind| {
+            let what = backend.keep(state, positions, kind)?;
+            let n_bytes = backend.kept_bytes(&what);
+            Some(Kept { what, n_bytes })
+        });
+        sequence.n_kept = sequence.n_done;
+    }
+}
+
+/// What of a prompt may be known already: the last token is always run, for its logits.
+fn reusable(prompt: &[u32]) -> &[u32] {
+    &prompt[..prompt.len() - 1]
+}
