@@ -1,12 +1,16 @@
 //! `pled bench`: how fast prompts are computed and answers decoded, through the engine that serves them,
 //! beside what the machine's memory could give.
 
+mod profile;
+
 use std::io::Write;
 use std::time::Instant;
 
 use anyhow::{Context, anyhow};
 use log::LevelFilter;
 use serde::Serialize;
+
+use profile::{StepClock, StepReport};
 
 use super::bandwidth::measure_read_gb_s;
 use super::exit::UsageError;
@@ -24,18 +28,27 @@ pub(super) struct Args {
     /// Tokens of the prompts whose prefill is measured
     #[arg(short = 'p', long, value_name = "N", default_value_t = 128)]
     prefill_tokens: usize,
-    /// Tokens that are decoded behind a prompt of one token
+    /// Tokens that are decoded behind --depth tokens of context
     #[arg(short = 'n', long, value_name = "N", default_value_t = 32)]
     decode_tokens: usize,
+    /// Tokens of context that decoding begins behind
+    #[arg(short, long, value_name = "N", default_value_t = 1)]
+    depth: usize,
     /// Sequences at a time
     #[arg(short, long, value_name = "B", default_value_t = 1)]
     batch: usize,
     /// Measured repetitions
     #[arg(short, long, value_name = "REPS", default_value_t = 3)]
     reps: usize,
-    /// Print one JSON object
+    /// Also show where the time of the forward passes goes
     #[arg(long)]
+    profile: bool,
+    /// Print one JSON object
+    #[arg(long, conflicts_with = "csv")]
     json: bool,
+    /// Print one line of names and one of values, separated by commas
+    #[arg(long, conflicts_with = "profile")]
+    csv: bool,
     #[command(flatten)]
     model: ModelFlags,
 }
@@ -57,8 +70,13 @@ struct Report {
     prompt_token_layers: usize,
     prefill_tokens: usize,
     decode_tokens: usize,
+    depth: usize,
     batch: usize,
     reps: usize,
+    /// Bytes of weights that decoding reads, over what the memory gives.
+    decode_share_of_bandwidth: f64,
+    #[serde(skip_serializing_if = "Option::is_none")]
+    profile: Option<Vec<StepReport>>,
 }
 
 /// Row reads of the measured repetitions; latencies of the whole run.
@@ -105,28 +123,36 @@ pub(super) fn run(args: &Args, out: &mut impl Write) -> anyhow::Result<()> {
         ..EngineOptions::default()
     };
     check_room(args, loaded.n_ctx)?;
-    let engine = loaded.start(options)?;
+    let clock = args.profile.then(StepClock::default);
+    let engine = loaded.start_with(options, clock.as_ref().map(|clock| clock.probe(args.batch)))?;
     let load_s = begin.elapsed().as_secs_f64();
 
     let mut ids = PromptIds { n_vocab: engine.limits().n_vocab as u64, drawn: 0 };
     prefill_rate(&engine, args.batch, WARM_UP_TOKENS.min(args.prefill_tokens), &mut ids)?;
+    if let Some(clock) = &clock {
+        clock.clear();
+    }
     let rows_before = engine.stats().rows.unwrap_or_default().counters;
     let (mut prefill, mut decode) = (Vec::new(), Vec::new());
     for _ in 0..args.reps {
         prefill.push(prefill_rate(&engine, args.batch, args.prefill_tokens, &mut ids)?);
-        decode.push(decode_rate(&engine, args.batch, args.decode_tokens, &mut ids)?);
+        decode.push(decode_rate(&engine, args, &mut ids)?);
     }
     let rows = engine.stats().rows;
     let rss_mb = resident_bytes().context("cannot read this process's memory from /proc")? as f64 / 1e6;
     let backend = engine.backend().clone();
     drop(engine);
+    let decode_tok_s = Spread::of(decode);
+    let read_bandwidth_gb_s = measure_read_gb_s(usize::try_from(weights_bytes)?, backend.n_threads);
+    // Sequences of a batch share the weights that a step reads.
+    let read_gb_s = decode_tok_s.median / args.batch as f64 * weights_bytes_per_token as f64 / 1e9;
     let report = Report {
         prefill_tok_s: Spread::of(prefill),
-        decode_tok_s: Spread::of(decode),
+        decode_tok_s,
         load_s,
         rss_mb,
         weights_bytes_per_token,
-        read_bandwidth_gb_s: measure_read_gb_s(usize::try_from(weights_bytes)?, backend.n_threads),
+        read_bandwidth_gb_s,
         ple: rows.map(|rows| PleReport {
             mode: backend.ple_mode.clone().unwrap_or_default(),
             rows: rows.counters.rows - rows_before.rows,
@@ -142,12 +168,17 @@ pub(super) fn run(args: &Args, out: &mut impl Write) -> anyhow::Result<()> {
         prompt_token_layers: backend.prompt_token_layers,
         prefill_tokens: args.prefill_tokens,
         decode_tokens: args.decode_tokens,
+        depth: args.depth,
         batch: args.batch,
         reps: args.reps,
+        decode_share_of_bandwidth: read_gb_s / read_bandwidth_gb_s,
+        profile: clock.map(|clock| clock.report()),
     };
     if args.json {
         serde_json::to_writer(&mut *out, &report)?;
         writeln!(out)?;
+    } else if args.csv {
+        print_csv(&report, out)?;
     } else {
         print(&report, out)?;
     }
@@ -158,12 +189,17 @@ fn check(args: &Args) -> Result<(), UsageError> {
     for (flag, value, min) in [
         ("-p", args.prefill_tokens, 1),
         ("-n", args.decode_tokens, 1),
+        ("--depth", args.depth, 1),
         ("--batch", args.batch, 1),
         ("--reps", args.reps, 1),
     ] {
         if value < min {
             return Err(UsageError(format!("{flag} is {value}; give at least {min}")));
         }
+    }
+    if args.depth > 1 && args.batch > 1 {
+        // Sequences would decode while others still compute their prompts.
+        return Err(UsageError("--depth measures one sequence; leave out --batch".to_owned()));
     }
     if args.batch > 64 {
         return Err(UsageError(format!("--batch is {}; give at most 64", args.batch)));
@@ -173,10 +209,10 @@ fn check(args: &Args) -> Result<(), UsageError> {
 
 fn check_room(args: &Args, n_ctx: usize) -> Result<(), UsageError> {
     // The last token chosen is not run and takes no place.
-    let needed = args.prefill_tokens.max(args.decode_tokens.saturating_add(1));
+    let needed = args.prefill_tokens.max(args.decode_tokens.saturating_add(args.depth));
     if needed > n_ctx {
         return Err(UsageError(format!(
-            "-p and -n need a context of {needed} tokens, it has {n_ctx}; give less, or more with --n-ctx"
+            "-p, and --depth with -n, need a context of {needed} tokens, it has {n_ctx}; give less, or more with --n-ctx"
         )));
     }
     Ok(())
@@ -189,10 +225,11 @@ fn prefill_rate(engine: &EngineHandle, batch: usize, n: usize, ids: &mut PromptI
     Ok(per_second(batch * n, last))
 }
 
-/// Tokens decoded in a second, by `batch` requests together. The first token of each belongs to its
-/// prompt, which is as short as can be, so that decoding is nearly all there is.
-fn decode_rate(engine: &EngineHandle, batch: usize, n: usize, ids: &mut PromptIds) -> anyhow::Result<f64> {
-    let timings = run_together(engine, batch, 1, n + 1, ids)?;
+/// Tokens decoded in a second, by `batch` requests together. The first token of each belongs to its prompt.
+/// Several have prompts of one token, so that decoding is nearly all there is.
+fn decode_rate(engine: &EngineHandle, args: &Args, ids: &mut PromptIds) -> anyhow::Result<f64> {
+    let (batch, n) = (args.batch, args.decode_tokens);
+    let timings = run_together(engine, batch, args.depth, n + 1, ids)?;
     let begin = timings.iter().map(|t| t.queue_ms + t.prefill_ms).fold(f64::INFINITY, f64::min);
     let end = timings.iter().map(|t| t.queue_ms + t.prefill_ms + t.decode_ms).fold(0.0, f64::max);
     Ok(per_second(batch * n, end - begin))
@@ -268,6 +305,9 @@ fn print(report: &Report, out: &mut impl Write) -> std::io::Result<()> {
     writeln!(out, "tokens/s          min    median       max")?;
     writeln!(out, "prefill {:>5} {}", report.prefill_tokens, row(prefill_tok_s))?;
     writeln!(out, "decode  {:>5} {}", report.decode_tokens, row(decode_tok_s))?;
+    if report.depth > 1 {
+        writeln!(out, "decoded behind {} tokens", report.depth)?;
+    }
     writeln!(
         out,
         "a prompt token runs {} of {} layers where nobody wants its logits",
@@ -276,9 +316,10 @@ fn print(report: &Report, out: &mut impl Write) -> std::io::Result<()> {
     let bound = report.read_bandwidth_gb_s * 1e9 / report.weights_bytes_per_token as f64;
     writeln!(
         out,
-        "memory gives {:.1} GB/s; a token reads {:.3} GB, which bounds one sequence at {bound:.1} tokens/s",
+        "memory gives {:.1} GB/s; a token reads {:.3} GB, which bounds one sequence at {bound:.1} tokens/s; decoding reached {:.0} %",
         report.read_bandwidth_gb_s,
-        report.weights_bytes_per_token as f64 / 1e9
+        report.weights_bytes_per_token as f64 / 1e9,
+        100.0 * report.decode_share_of_bandwidth
     )?;
     writeln!(out, "loaded in {:.2} s, {:.0} MB resident", report.load_s, report.rss_mb)?;
     if let Some(ple) = &report.ple {
@@ -288,12 +329,41 @@ fn print(report: &Report, out: &mut impl Write) -> std::io::Result<()> {
             ple.mode, ple.rows, ple.cache_hits, ple.bytes_read, ple.wait_ms, ple.read_p50_us, ple.read_p99_us
         )?;
     }
+    if let Some(steps) = &report.profile {
+        profile::print(steps, out)?;
+    }
     Ok(())
+}
+
+/// Nested keys are joined by dots. No value needs quotes: they are numbers, and names without commas.
+fn print_csv(report: &Report, out: &mut impl Write) -> anyhow::Result<()> {
+    let (mut names, mut values) = (Vec::new(), Vec::new());
+    flatten("", &serde_json::to_value(report)?, &mut names, &mut values);
+    writeln!(out, "{}\n{}", names.join(","), values.join(","))?;
+    Ok(())
+}
+
+fn flatten(name: &str, value: &serde_json::Value, names: &mut Vec<String>, values: &mut Vec<String>) {
+    if let Some(object) = value.as_object() {
+        let dot = if name.is_empty() { "" } else { "." };
+        object.iter().for_each(|(key, value)| flatten(&format!("{name}{dot}{key}"), value, names, values));
+    } else {
+        names.push(name.to_owned());
+        values.push(value.as_str().map_or_else(|| value.to_string(), str::to_owned));
+    }
 }
 
 #[cfg(test)]
 mod tests {
     use super::*;
+
+    #[test]
+    fn nested_keys_become_columns() {
+        let value = serde_json::json!({"a": {"b": 1.5, "c": null}, "d": "avx2"});
+        let (mut names, mut values) = (Vec::new(), Vec::new());
+        flatten("", &value, &mut names, &mut values);
+        assert_eq!((names.join(","), values.join(",")), ("a.b,a.c,d".to_owned(), "1.5,null,avx2".to_owned()));
+    }
 
     #[test]
     fn spreads() {

@@ -10,7 +10,7 @@ use rustix::mm::{MlockAllFlags, mlockall};
 use super::memory_plan::MemoryPlan;
 use crate::config::{ConfigError, Field, Settings};
 use crate::engine::{Engine, EngineHandle, EngineOptions, Limits, ModelBackend, ModelInfo};
-use crate::model::{HParams, Model, ModelError, ModelFile, read_hparams};
+use crate::model::{HParams, Model, ModelError, ModelFile, Probe, read_hparams};
 use crate::ops::{Compute, Kernels, Pool};
 use crate::ple::{self, PleError, RowStore, TableLayout};
 use crate::tokenizer::Tokenizer;
@@ -76,9 +76,17 @@ impl LoadedModel {
 
     /// Starts the engine that runs the model; the context length of `options` is the model's.
     pub fn start(self, options: EngineOptions) -> anyhow::Result<EngineHandle> {
+        self.start_with(options, None)
+    }
+
+    /// The same; `probe` hears of every step of the forward pass.
+    pub fn start_with(self, options: EngineOptions, probe: Option<Probe>) -> anyhow::Result<EngineHandle> {
         let options = EngineOptions { n_ctx: self.n_ctx, ..options };
-        let backend = ModelBackend::new(self.model, self.rows, &options)
+        let mut backend = ModelBackend::new(self.model, self.rows, &options)
             .context("no room for the buffers of a step")?;
+        if let Some(probe) = probe {
+            backend.set_probe(probe);
+        }
         let (tokenizer, chat) = (Arc::new(self.tokenizer), self.chat.map(Arc::new));
         let engine = Engine { backend, tokenizer, chat, model: self.info, options };
         Ok(engine.start()?)

@@ -14,7 +14,7 @@ use super::info::BackendInfo;
 use super::options::EngineOptions;
 use super::stats::{RowCounters, RowStats};
 use crate::model::{
-    self, ForwardError, KvCache, KvRun, LayerKind, Model, NoRows, OutOfMemory, RowError, RowSource, Scratch,
+    self, ForwardError, KvCache, KvRun, LayerKind, Model, NoRows, OutOfMemory, Probe, RowError, RowSource, Scratch,
     Span, Want,
 };
 use crate::ple::{Pending, PleError, RowRequest, RowStore, Rows, Urgency};
@@ -68,6 +68,11 @@ impl ModelBackend {
         let rows = rows.map(|(table, store)| TableRows { store, prefix_bytes: table.prefix_bytes.max(1) });
         let scratch = model.new_scratch(options.max_batch(), options.max_sessions)?;
         Ok(Self { model, rows, scratch, max_chunk: options.prefill_chunk })
+    }
+
+    /// Tells `probe` of every step of the forward pass from now on.
+    pub fn set_probe(&mut self, probe: Probe) {
+        self.scratch.set_probe(probe);
     }
 }
 

@@ -8,6 +8,7 @@
 
 use super::error::{ForwardError, RowError};
 use super::kv_cache::KvCache;
+use super::probe::Step;
 use super::scratch::{Row, Scratch};
 use super::{Model, attention, mlp, per_layer};
 use crate::ops::{matmul, rms_norm, scale, soft_cap};
@@ -98,6 +99,7 @@ pub fn forward<'s>(
     rows: &mut dyn RowSource,
     s: &'s mut Scratch,
 ) -> Result<Logits<'s>, ForwardError> {
+    s.begin(Step::Embed);
     plan(model, spans, s)?;
     embed(model, spans, s);
     per_layer::project_embeddings(model, s);
@@ -119,13 +121,17 @@ pub fn forward<'s>(
         }
         per_layer::add_input(model, i, s);
         if let Some(factor) = &model.weights.layers[i].layer_output_scale {
+            s.begin(Step::Small);
             scale(&mut s.h[..s.rows.len() * model.hparams.n_embd], factor[0]);
         }
     }
     for span in spans {
         span.kv.commit(span.tokens.len());
     }
-    Ok(head(model, s))
+    head(model, s);
+    s.begin(Step::End);
+    let n_vocab = model.hparams.n_vocab;
+    Ok(Logits { data: &mut s.logits[..s.wanted.len() * n_vocab], n_vocab })
 }
 
 /// Checks the batch and lists its tokens, the wanted ones and their rotation angles.
@@ -192,9 +198,10 @@ fn embed(model: &Model, spans: &[Span<'_>], s: &mut Scratch) {
 }
 
 /// Final norm, output head and soft-cap of the tokens that came through.
-fn head<'s>(model: &Model, s: &'s mut Scratch) -> Logits<'s> {
+fn head(model: &Model, s: &mut Scratch) {
     let hp = &model.hparams;
     let n_rows = s.wanted.len();
+    s.begin_products(Step::Head, (n_rows > 0).then(|| model.weights.head()));
     let x = s.x.reset(n_rows, hp.n_embd);
     for (x, h) in x.chunks_exact_mut(hp.n_embd).zip(s.h.chunks_exact(hp.n_embd)) {
         rms_norm(h, &model.weights.output_norm, hp.rms_eps, x);
@@ -204,5 +211,4 @@ fn head<'s>(model: &Model, s: &'s mut Scratch) -> Logits<'s> {
     if let Some(cap) = hp.logit_softcap {
         model.compute.pool.for_each_chunk_mut(logits, 4096, |_, logits| soft_cap(logits, cap));
     }
-    Logits { data: logits, n_vocab: hp.n_vocab }
 }

@@ -1,6 +1,7 @@
 //! The gated MLP of a layer.
 
 use super::Model;
+use super::probe::Step;
 use super::scratch::Scratch;
 use crate::ops::{add_rms_norm, gelu_mul, matmul, rms_norm};
 
@@ -13,22 +14,28 @@ pub(super) fn add_mlp(model: &Model, i: usize, s: &mut Scratch) {
     let weights = &model.weights.layers[i];
     let (n_embd, n_ff) = (hp.n_embd, hp.layers[i].n_ff);
     let n_tokens = s.rows.len();
+    s.begin(Step::Small);
     let x = s.x.reset(n_tokens, n_embd);
     for (x, h) in x.chunks_exact_mut(n_embd).zip(s.h.chunks_exact(n_embd)) {
         rms_norm(h, &weights.ffn_norm, hp.rms_eps, x);
     }
+    s.begin_products(Step::GateUp, [&weights.ffn_gate, &weights.ffn_up]);
     let gate = &mut s.gate[..n_tokens * n_ff];
     let up = &mut s.up[..n_tokens * n_ff];
     matmul(&model.compute, &weights.ffn_gate, 0..n_ff, &mut s.x, gate);
     matmul(&model.compute, &weights.ffn_up, 0..n_ff, &mut s.x, up);
-    let (gate, up) = (&*gate, &*up);
+    s.begin(Step::Gelu);
+    let (gate, up) = (&s.gate[..n_tokens * n_ff], &s.up[..n_tokens * n_ff]);
     let x = s.x.reset(n_tokens, n_ff);
     model.compute.pool.for_each_chunk_mut(x, GATE_CHUNK, |start, x| {
         let place = start..start + x.len();
         gelu_mul(&gate[place.clone()], &up[place], x);
     });
+    s.begin_products(Step::Down, [&weights.ffn_down]);
     let y = &mut s.y[..n_tokens * n_embd];
     matmul(&model.compute, &weights.ffn_down, 0..n_embd, &mut s.x, y);
+    s.begin(Step::Small);
+    let y = &s.y[..n_tokens * n_embd];
     for (h, y) in s.h.chunks_exact_mut(n_embd).zip(y.chunks_exact(n_embd)) {
         add_rms_norm(h, y, &weights.post_ffw_norm, hp.rms_eps);
     }

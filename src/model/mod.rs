@@ -16,6 +16,7 @@ mod kv_run;
 mod mlp;
 mod open;
 mod per_layer;
+mod probe;
 mod scratch;
 mod weights;
 mod zeroed;
@@ -26,6 +27,7 @@ pub use hparams::{Architecture, HParams, LayerHParams, LayerKind};
 pub use kv_cache::{KvCache, KvType};
 pub use kv_run::KvRun;
 pub use open::ModelFile;
+pub use probe::{Probe, Step, Work};
 pub use scratch::Scratch;
 pub use weights::RowTable;
 

@@ -8,6 +8,7 @@
 use super::Model;
 use super::error::RowError;
 use super::forward::RowSource;
+use super::probe::Step;
 use super::scratch::Scratch;
 use crate::ops::{add_rms_norm, gelu_mul, matmul, rms_norm_in_place, scale};
 use std::f32::consts::FRAC_1_SQRT_2;
@@ -22,6 +23,7 @@ pub(super) fn project_embeddings(model: &Model, s: &mut Scratch) {
     let factor = 1.0 / (n_embd as f32).sqrt();
 
     let n_tokens = s.rows.len();
+    s.begin_products(Step::PerLayerProjection, [&weights.model_proj]);
     s.x.reset(n_tokens, n_embd).copy_from_slice(&s.h[..n_tokens * n_embd]);
     let low = &mut s.inputs_low[..n_tokens * n_low];
     matmul(&model.compute, &weights.model_proj, 0..n_low, &mut s.x, low);
@@ -41,6 +43,7 @@ pub(super) fn project_embeddings(model: &Model, s: &mut Scratch) {
 /// Waits for the rows and completes the inputs of all layers.
 pub(super) fn add_rows(model: &Model, source: &mut dyn RowSource, s: &mut Scratch) -> Result<(), RowError> {
     let (Some(weights), Some(table)) = (&model.weights.per_layer, &model.row_table) else { return Ok(()) };
+    s.begin(Step::Rows);
     let hp = &model.hparams;
     let n_slice = hp.n_embd_per_layer;
     let n_all = hp.n_embd_per_layer_row();
@@ -78,6 +81,7 @@ pub(super) fn add_input(model: &Model, i: usize, s: &mut Scratch) {
     let Some(weights) = &model.weights.layers[i].per_layer else { return };
     let (n_embd, n_slice) = (hp.n_embd, hp.n_embd_per_layer);
     let n_tokens = s.rows.len();
+    s.begin_products(Step::LayerInput, [&weights.inp_gate, &weights.proj]);
     // The gate reads the residual stream itself, not a normalised copy.
     s.x.reset(n_tokens, n_embd).copy_from_slice(&s.h[..n_tokens * n_embd]);
     let gate = &mut s.gate[..n_tokens * n_slice];
@@ -93,6 +97,8 @@ pub(super) fn add_input(model: &Model, i: usize, s: &mut Scratch) {
     }
     let y = &mut s.y[..n_tokens * n_embd];
     matmul(&model.compute, &weights.proj, 0..n_embd, &mut s.x, y);
+    s.begin(Step::Small);
+    let y = &s.y[..n_tokens * n_embd];
     for (h, y) in s.h.chunks_exact_mut(n_embd).zip(y.chunks_exact(n_embd)) {
         add_rms_norm(h, y, &weights.post_norm, hp.rms_eps);
     }

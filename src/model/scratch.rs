@@ -2,8 +2,9 @@
 
 use super::error::OutOfMemory;
 use super::hparams::HParams;
+use super::probe::{Probe, Step, Work};
 use super::zeroed::zeroed;
-use crate::ops::Activations;
+use crate::ops::{Activations, Matrix};
 
 /// One token of the batch that is still being computed.
 #[derive(Debug, Clone, Copy, PartialEq, Eq)]
@@ -57,6 +58,7 @@ pub struct Scratch {
     pub(super) rope_full: Angles,
     /// `[W, n_vocab]`.
     pub(super) logits: Vec<f32>,
+    probe: Option<Probe>,
 }
 
 /// Cosines and sines of each token's position, `[T, head_dim / 2]` each.
@@ -117,7 +119,30 @@ impl Scratch {
             rope_full: Angles::new(max_tokens, hp.rope_full.n_pairs())?,
             logits: of_wanted(hp.n_vocab)?,
             x: Activations::with_capacity(max_tokens, hp.n_embd.max(n_q).max(n_ff)),
+            probe: None,
         })
+    }
+
+    /// Tells `probe` of every step from now on.
+    pub fn set_probe(&mut self, probe: Probe) {
+        self.probe = Some(probe);
+    }
+
+    /// A step without weights begins.
+    pub(super) fn begin(&mut self, step: Step) {
+        self.begin_work(|_| Work::of(step, [], 0));
+    }
+
+    /// Products of `matrices` with every token that is being computed begin.
+    pub(super) fn begin_products<'a>(&mut self, step: Step, matrices: impl IntoIterator<Item = &'a Matrix>) {
+        self.begin_work(|rows| Work::of(step, matrices, rows.len()));
+    }
+
+    /// A step begins whose work follows from the tokens that are being computed.
+    pub(super) fn begin_work(&mut self, work: impl FnOnce(&[Row]) -> Work) {
+        if let Some(probe) = &mut self.probe {
+            probe.begin(work(&self.rows));
+        }
     }
 
     /// Drops the tokens whose logits nobody wants from what is computed.

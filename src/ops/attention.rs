@@ -1,4 +1,4 @@
-//! Scaled dot-product attention of one query head over cached keys and values.
+//! Scaled dot-product attention of query heads over the cached keys and values that they share.
 //!
 //! One pass over the cache by the online softmax (Milakov and Gimelshein, "Online normalizer
 //! calculation for softmax", 2018): no buffer of scores, so no bound on the context but the cache's.
@@ -6,11 +6,15 @@
 //! the ring nor on how a prompt was cut into chunks, so that chunked and whole prefill agree bit for bit.
 
 use super::Kernels;
+use super::elementwise::exp;
+use crate::simd::F16Rows;
 use half::f16;
 use std::ops::Range;
 
 /// Positions whose scores are computed before the running maximum is looked at again.
 const BLOCK: usize = 32;
+/// Query heads of one KV head that are computed together: their sums fit the registers.
+pub const MAX_GROUP: usize = 4;
 
 /// The numbers of a ring.
 #[derive(Debug, Clone, Copy)]
@@ -45,38 +49,62 @@ impl<'a> HeadRing<'a> {
         Self { data, head_dim, n_slots: n / head_dim }
     }
 
-    /// Where the vector of `position` stands.
-    fn place(&self, position: usize) -> Range<usize> {
-        let start = position % self.n_slots * self.head_dim;
-        start..start + self.head_dim
+    /// Slots of `positions`, in their order: the second run is empty but where the ring begins anew.
+    fn runs(&self, positions: Range<usize>) -> [Range<usize>; 2] {
+        let start = positions.start % self.n_slots;
+        let end = start + positions.len();
+        [start..end.min(self.n_slots), 0..end.saturating_sub(self.n_slots)]
     }
 
-    /// Dot product of the vector of `position` with `q`, `[head_dim]`.
-    fn dot(&self, kernels: &Kernels, position: usize, q: &[f32]) -> f32 {
-        let place = self.place(position);
+    /// Dot products of the vectors in `slots` with each of `q`, `[n_q, head_dim]`, into `out`, `[n_q, n]`.
+    fn dots(&self, kernels: &Kernels, slots: Range<usize>, q: &[f32], out: &mut [f32]) {
+        let place = slots.start * self.head_dim..slots.end * self.head_dim;
         match self.data {
-            RingData::F16(data) => kernels.dot_f16(&data[place], q),
-            RingData::F32(data) => data[place].iter().zip(q).map(|(a, b)| a * b).sum(),
+            RingData::F16(data) => {
+                kernels.dots_f16(F16Rows { n_cols: self.head_dim, rows: &data[place] }, q, out);
+            }
+            RingData::F32(data) => {
+                let vectors = data[place].chunks_exact(self.head_dim);
+                let pairs = q.chunks_exact(self.head_dim).flat_map(|q| vectors.clone().map(move |v| (q, v)));
+                for (out, (q, vector)) in out.iter_mut().zip(pairs) {
+                    *out = vector.iter().zip(q).map(|(a, b)| a * b).sum();
+                }
+            }
         }
     }
 
-    /// `out += weight * vector of position`, `[head_dim]`.
-    fn add_to(&self, kernels: &Kernels, weight: f32, position: usize, out: &mut [f32]) {
-        let place = self.place(position);
+    /// Adds the vectors in `slots` times `weights`, `[n_q, n]`, to `out`, `[n_q, head_dim]`.
+    fn add_weighted(&self, kernels: &Kernels, weights: &[f32], slots: Range<usize>, out: &mut [f32]) {
+        let n = slots.len();
+        let place = slots.start * self.head_dim..slots.end * self.head_dim;
         match self.data {
-            RingData::F16(data) => kernels.axpy_f16(weight, &data[place], out),
+            RingData::F16(data) => {
+                let rows = F16Rows { n_cols: self.head_dim, rows: &data[place] };
+                kernels.add_weighted_f16(weights, rows, out);
+            }
             RingData::F32(data) => {
-                for (o, x) in out.iter_mut().zip(&data[place]) {
-                    *o += weight * x;
+                for (i, out) in out.chunks_exact_mut(self.head_dim).enumerate() {
+                    let vectors = data[place.clone()].chunks_exact(self.head_dim);
+                    for (weight, vector) in weights[i * n..].iter().zip(vectors) {
+                        for (o, x) in out.iter_mut().zip(vector) {
+                            *o += weight * x;
+                        }
+                    }
                 }
             }
         }
     }
 }
 
-/// `out = softmax(scale * q . K[positions]) V[positions]`.
+/// `out = softmax(scale * q . K[positions]) V[positions]` for query heads that share a KV head, of one token.
 ///
-/// Shapes: `q` and `out` are `[head_dim]`. `positions` is not empty and lies in the ring.
+/// Each key and value is read and widened once for all of them. A head's result does not depend on the others.
+///
+/// Shapes: `q` and `out` are `[n_q, head_dim]` with `n_q` at most [`MAX_GROUP`]. `positions` is not empty and
+/// lies in the ring.
+///
+/// # Panics
+/// If shapes do not fit each other.
 pub fn attend(
     kernels: &Kernels,
     q: &[f32],
@@ -86,36 +114,71 @@ pub fn attend(
     scale: f32,
     out: &mut [f32],
 ) {
+    let head_dim = keys.head_dim;
+    let n_q = q.len() / head_dim;
+    assert!(
+        q.len() == out.len()
+            && n_q <= MAX_GROUP
+            && (values.head_dim, values.n_slots) == (head_dim, keys.n_slots)
+    );
     debug_assert!(!positions.is_empty() && positions.len() <= keys.n_slots);
     out.fill(0.0);
-    let mut scores = [0.0f32; BLOCK];
-    let mut maximum = f32::NEG_INFINITY;
-    let mut total = 0.0f32;
-    let mut start = positions.start;
-    while start < positions.end {
-        let scores = &mut scores[..BLOCK.min(positions.end - start)];
-        let mut block_maximum = maximum;
-        for (score, position) in scores.iter_mut().zip(start..) {
-            *score = scale * keys.dot(kernels, position, q);
+    let mut softmax = [Softmax { maximum: f32::NEG_INFINITY, total: 0.0 }; MAX_GROUP];
+    let mut scores = [0.0f32; MAX_GROUP * BLOCK];
+    for start in positions.clone().step_by(BLOCK) {
+        let runs = keys.runs(start..positions.end.min(start + BLOCK));
+        let [n_first, n_second] = [runs[0].len(), runs[1].len()];
+        let (first, second) = scores.split_at_mut(n_q * n_first);
+        let second = &mut second[..n_q * n_second];
+        keys.dots(kernels, runs[0].clone(), q, first);
+        keys.dots(kernels, runs[1].clone(), q, second);
+        for (i, out) in out.chunks_exact_mut(head_dim).enumerate() {
+            let (first, second) =
+                (&mut first[i * n_first..][..n_first], &mut second[i * n_second..][..n_second]);
+            softmax[i].weigh([first, second], scale, out);
+        }
+        values.add_weighted(kernels, first, runs[0].clone(), out);
+        values.add_weighted(kernels, second, runs[1].clone(), out);
+    }
+    for (softmax, out) in softmax.iter().zip(out.chunks_exact_mut(head_dim)) {
+        super::elementwise::scale(out, 1.0 / softmax.total);
+    }
+}
+
+/// What a head knows of the scores so far.
+#[derive(Clone, Copy)]
+struct Softmax {
+    maximum: f32,
+    /// Sum of the weights, relative to `maximum`.
+    total: f32,
+}
+
+impl Softmax {
+    /// Turns the next dot products into weights, and brings what was summed so far into `out` to the new maximum.
+    fn weigh(&mut self, mut dots: [&mut [f32]; 2], scale: f32, out: &mut [f32]) {
+        let mut maximum = self.maximum;
+        for score in dots.iter_mut().flat_map(|dots| dots.iter_mut()) {
+            *score *= scale;
             // A NaN score becomes the maximum, and so reaches the output.
-            if *score > block_maximum || score.is_nan() {
-                block_maximum = *score;
+            if *score > maximum || score.is_nan() {
+                maximum = *score;
             }
         }
-        if block_maximum != maximum {
-            let shrink = (maximum - block_maximum).exp();
-            total *= shrink;
+        if maximum != self.maximum {
+            let shrink = exp(self.maximum - maximum);
+            self.total *= shrink;
             super::elementwise::scale(out, shrink);
-            maximum = block_maximum;
+            self.maximum = maximum;
         }
-        for (score, position) in scores.iter().zip(start..) {
-            let weight = (score - maximum).exp();
-            total += weight;
-            values.add_to(kernels, weight, position, out);
+        for scores in dots {
+            for weight in scores.iter_mut() {
+                *weight = exp(*weight - maximum);
+            }
+            for weight in scores.iter() {
+                self.total += *weight;
+            }
         }
-        start += scores.len();
     }
-    super::elementwise::scale(out, 1.0 / total);
 }
 
 #[cfg(test)]
@@ -170,8 +233,29 @@ mod tests {
                             let ok = (f64::from(*got) - want).abs() < 2e-4;
                             assert!(ok, "{} {head_dim} {positions:?}: {got} {want}", kernels.name());
                         }
+                        assert_heads_do_not_meet(&kernels, &out, &q, k, v, positions.clone());
                     }
                 }
+            }
+        }
+    }
+
+    /// A head among others has the bits that it has alone.
+    fn assert_heads_do_not_meet(
+        kernels: &Kernels,
+        alone: &[f32],
+        q: &[f32],
+        k: HeadRing<'_>,
+        v: HeadRing<'_>,
+        positions: Range<usize>,
+    ) {
+        for n_q in 2..=MAX_GROUP {
+            for at in 0..n_q {
+                let mut group: Vec<f32> = (0..n_q * q.len()).map(|i| (i as f32).sin()).collect();
+                group[at * q.len()..][..q.len()].copy_from_slice(q);
+                let mut out = vec![7.0; n_q * q.len()];
+                attend(kernels, &group, k, v, positions.clone(), 0.5, &mut out);
+                assert_eq!(&out[at * q.len()..][..q.len()], alone, "{} {at} of {n_q}", kernels.name());
             }
         }
     }

@@ -8,7 +8,7 @@
 /// Cody-Waite reduction `x = n ln 2 + r`, then a polynomial of degree 6 on `|r| <= ln 2 / 2`
 /// (coefficients of Cephes `expf`). Branch-free, unlike the library's, so that it vectorises.
 #[inline(always)]
-fn exp(x: f32) -> f32 {
+pub(super) fn exp(x: f32) -> f32 {
     /// 1.5 * 2^23: adding it rounds to an integer that then stands in the low bits.
     const ROUND: f32 = 12_582_912.0;
     const LN2_HIGH: f32 = 0.693_359_4;

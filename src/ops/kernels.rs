@@ -2,7 +2,7 @@
 
 #[cfg(target_arch = "x86_64")]
 use crate::simd::{Avx2, Avx512Vnni};
-use crate::simd::{Isa, Scalar};
+use crate::simd::{F16Rows, Isa, Scalar};
 #[cfg(target_arch = "aarch64")]
 use crate::simd::{Neon, NeonDot};
 use half::f16;
@@ -76,14 +76,14 @@ impl Kernels {
         with_isa!(self, isa => name(isa))
     }
 
-    /// Sum of `a[i] * b[i]`.
-    pub fn dot_f16(&self, a: &[f16], b: &[f32]) -> f32 {
-        with_isa!(self, isa => isa.dot_f16(a, b))
+    /// See [`Isa::dots_f16`].
+    pub fn dots_f16(&self, rows: F16Rows<'_>, x: &[f32], out: &mut [f32]) {
+        with_isa!(self, isa => isa.dots_f16(rows, x, out));
     }
 
-    /// `y[i] += a * x[i]`.
-    pub fn axpy_f16(&self, a: f32, x: &[f16], y: &mut [f32]) {
-        with_isa!(self, isa => isa.axpy_f16(a, x, y));
+    /// See [`Isa::add_weighted_f16`].
+    pub fn add_weighted_f16(&self, weights: &[f32], rows: F16Rows<'_>, y: &mut [f32]) {
+        with_isa!(self, isa => isa.add_weighted_f16(weights, rows, y));
     }
 
     /// Rounds to nearest, ties to even.

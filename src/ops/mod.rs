@@ -22,7 +22,7 @@ mod team;
 mod tests;
 
 pub use activations::Activations;
-pub use attention::{HeadRing, RingData, attend};
+pub use attention::{HeadRing, MAX_GROUP, RingData, attend};
 pub use elementwise::{gelu_mul, scale, soft_cap};
 pub use kernels::Kernels;
 pub use matmul::matmul;

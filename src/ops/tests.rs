@@ -2,7 +2,7 @@ use super::kernels::with_isa;
 use super::*;
 use crate::quant::BlockFormat;
 use crate::quant::tests::reference_blocks;
-use crate::simd::Isa;
+use crate::simd::{F16Rows, Isa};
 use half::f16;
 use rand::{Rng, RngExt, SeedableRng};
 use rand_chacha::ChaCha8Rng;
@@ -298,15 +298,25 @@ fn f16_helpers_are_the_same_everywhere() {
                 kernels.name()
             );
         }
-        for n in (0..40).chain([64, 256, 511, 512, 600]) {
-            let dot = |k: Kernels| k.dot_f16(&a[..n], &b[..n]);
-            assert_same_bits(&[dot(kernels)], &[dot(Kernels::scalar())], kernels.name());
-            let axpy = |k: Kernels| {
-                let mut y = b.clone();
-                k.axpy_f16(0.37, &a[..n], &mut y[..n]);
-                y
-            };
-            assert_same_bits(&axpy(kernels), &axpy(Kernels::scalar()), kernels.name());
+        let sizes = (1..20).chain([24, 31, 40, 64, 100]).flat_map(|n_cols| (0..7).map(move |n| (n_cols, n)));
+        for (n_cols, n) in sizes.filter(|(n_cols, n)| n_cols * n <= 600) {
+            for n_rows in [0, 1, 3, 4, 6] {
+                let rows = F16Rows { n_cols, rows: &a[..n_rows * n_cols] };
+                let x = &b[..n * n_cols];
+                let dots = |k: Kernels| {
+                    let mut dots = vec![7.0; n_rows * n];
+                    k.dots_f16(rows, x, &mut dots);
+                    dots
+                };
+                let what = format!("{} {n_rows} rows {n_cols} columns {n} vectors", kernels.name());
+                assert_same_bits(&dots(kernels), &dots(Kernels::scalar()), &what);
+                let sums = |k: Kernels| {
+                    let mut y = x.to_vec();
+                    k.add_weighted_f16(&b[100..100 + n_rows * n], rows, &mut y);
+                    y
+                };
+                assert_same_bits(&sums(kernels), &sums(Kernels::scalar()), &what);
+            }
         }
     }
 }

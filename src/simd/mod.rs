@@ -46,6 +46,15 @@ pub const PANEL_ROWS: usize = 16;
 /// Dot products of a panel of weight rows with one token.
 pub type PanelDots = [f32; PANEL_ROWS];
 
+/// Rows of halves \[n_rows, n_cols\]: keys or values next to each other in a cache.
+#[derive(Clone, Copy)]
+pub struct F16Rows<'a> {
+    /// Columns of a row, at least one.
+    pub n_cols: usize,
+    /// \[n_rows, n_cols\]
+    pub rows: &'a [f16],
+}
+
 /// f32 activations \[n_tokens, n_cols\].
 #[derive(Clone, Copy)]
 pub struct F32Batch<'a> {
@@ -88,11 +97,12 @@ pub trait Isa: Copy + Send + Sync + 'static {
     /// Working memory of the panel kernels.
     type Panel: Default;
 
-    /// Sum of `a[i] * b[i]`.
-    fn dot_f16(self, a: &[f16], b: &[f32]) -> f32;
+    /// Dot products of each of `rows` with each vector of `x`, into `out` \[n_x, n_rows\].
+    fn dots_f16(self, rows: F16Rows<'_>, x: &[f32], out: &mut [f32]);
 
-    /// `y[i] += a * x[i]`.
-    fn axpy_f16(self, a: f32, x: &[f16], y: &mut [f32]);
+    /// Adds to each vector of `y` \[n_y, n_cols\] the rows, times its own `weights` \[n_y, n_rows\], one row after
+    /// the other.
+    fn add_weighted_f16(self, weights: &[f32], rows: F16Rows<'_>, y: &mut [f32]);
 
     /// Rounds to nearest, ties to even.
     fn to_f16(self, x: &[f32], out: &mut [f16]);
@@ -136,6 +146,18 @@ pub trait Isa: Copy + Send + Sync + 'static {
         x: Q8KBatch<'_>,
         out: &mut [PanelDots],
     );
+}
+
+impl F16Rows<'_> {
+    /// Checks every length that kernels rely on: `n_vectors` floats in vectors of `n_cols`, `n_pairs` in pairs of
+    /// a vector and a row. Returns the numbers of rows and vectors.
+    fn check(&self, n_floats: usize, n_pairs: usize) -> (usize, usize) {
+        let n_cols = self.n_cols;
+        assert!(n_cols > 0 && self.rows.len().is_multiple_of(n_cols) && n_floats.is_multiple_of(n_cols));
+        let (n_rows, n_vectors) = (self.rows.len() / n_cols, n_floats / n_cols);
+        assert_eq!(n_pairs, n_rows * n_vectors);
+        (n_rows, n_vectors)
+    }
 }
 
 impl<'a> F32Batch<'a> {
@@ -198,6 +220,14 @@ impl<'a> Q8KBatch<'a> {
 /// Runs of `len` values.
 fn runs<T>(values: &[T], runs: Range<usize>, len: usize) -> &[T] {
     &values[runs.start * len..runs.end * len]
+}
+
+/// Adds column `column` of the rows, times their weights, to `y`: what [`Isa::add_weighted_f16`] does to one element.
+#[cfg(any(target_arch = "x86_64", target_arch = "aarch64"))]
+fn add_to_column(weights: &[f32], rows: F16Rows<'_>, column: usize, y: &mut f32) {
+    for (weight, row) in weights.iter().zip(rows.rows.chunks_exact(rows.n_cols)) {
+        *y = weight.mul_add(row[column].to_f32(), *y);
+    }
 }
 
 /// Joins eight partial sums in the one order that all instruction sets follow.

@@ -1,7 +1,9 @@
 //! Plain Rust for any CPU: the oracle of the other instruction sets, and what runs where none of them is.
 
 use super::q8_scale::Q8Scale;
-use super::{F32Batch, Isa, PANEL_ROWS, PanelDots, Q8Batch, Q8KBatch, TILE_ROWS, TileDots, join_lanes};
+use super::{
+    F16Rows, F32Batch, Isa, PANEL_ROWS, PanelDots, Q8Batch, Q8KBatch, TILE_ROWS, TileDots, join_lanes,
+};
 use crate::quant::{Block32, Block256, BlockFormat, with_block32, with_block256};
 use half::{bf16, f16};
 
@@ -13,15 +15,23 @@ impl Isa for Scalar {
     const NAME: &'static str = "scalar";
     type Panel = ();
 
-    fn dot_f16(self, a: &[f16], b: &[f32]) -> f32 {
-        assert_eq!(a.len(), b.len());
-        dot_lanes(a.len(), |i| a[i].to_f32(), b)
+    fn dots_f16(self, rows: F16Rows<'_>, x: &[f32], out: &mut [f32]) {
+        rows.check(x.len(), out.len());
+        let F16Rows { n_cols, rows } = rows;
+        let pairs = x.chunks_exact(n_cols).flat_map(|x| rows.chunks_exact(n_cols).map(move |row| (x, row)));
+        for (out, (x, row)) in out.iter_mut().zip(pairs) {
+            *out = dot_lanes(n_cols, |i| row[i].to_f32(), x);
+        }
     }
 
-    fn axpy_f16(self, a: f32, x: &[f16], y: &mut [f32]) {
-        assert_eq!(x.len(), y.len());
-        for (y, x) in y.iter_mut().zip(x) {
-            *y = a.mul_add(x.to_f32(), *y);
+    fn add_weighted_f16(self, weights: &[f32], rows: F16Rows<'_>, y: &mut [f32]) {
+        let (n_rows, _) = rows.check(y.len(), weights.len());
+        for (t, y) in y.chunks_exact_mut(rows.n_cols).enumerate() {
+            for (weight, row) in weights[t * n_rows..].iter().zip(rows.rows.chunks_exact(rows.n_cols)) {
+                for (y, x) in y.iter_mut().zip(row) {
+                    *y = weight.mul_add(x.to_f32(), *y);
+                }
+            }
         }
     }
 

@@ -1,6 +1,6 @@
 //! f16 helpers and dot products of float rows: eight partial sums, joined as [`join_lanes`] does.
 
-use super::super::{F32Batch, TILE_ROWS, TileDots, join_lanes};
+use super::super::{F16Rows, F32Batch, TILE_ROWS, TileDots, add_to_column, join_lanes};
 use crate::simd::{Isa, Scalar};
 use half::{bf16, f16};
 use std::arch::x86_64::*;
@@ -139,30 +139,135 @@ unsafe fn tile<F: Float, const R: usize, const T: usize>(
     out
 }
 
+/// See [`Isa::dots_f16`].
+///
 /// # Safety
-/// The CPU has AVX2, FMA and F16C; both slices are equally long.
+/// The CPU has AVX2, FMA and F16C; `rows.check` held for the lengths of `x` and `out`.
 #[target_feature(enable = "avx2,fma,f16c")]
-pub(super) unsafe fn dot_f16(a: &[f16], b: &[f32]) -> f32 {
-    // SAFETY: f16 is two bytes; lengths by the caller's promise.
-    let [[dot]] = unsafe { tile::<F16, 1, 1>([a.as_ptr().cast()], [b.as_ptr()], a.len()) };
-    dot
-}
-
-/// # Safety
-/// The CPU has AVX2, FMA and F16C; both slices are equally long.
-#[target_feature(enable = "avx2,fma,f16c")]
-pub(super) unsafe fn axpy_f16(a: f32, x: &[f16], y: &mut [f32]) {
-    let whole = x.len() - x.len() % 8;
-    let scale = _mm256_set1_ps(a);
-    for i in (0..whole).step_by(8) {
-        // SAFETY: i + 8 <= len of both.
-        unsafe {
-            let at = y.as_mut_ptr().add(i);
-            let x = F16::load8(x.as_ptr().add(i).cast());
-            _mm256_storeu_ps(at, _mm256_fmadd_ps(scale, x, _mm256_loadu_ps(at)));
+pub(super) unsafe fn dots_f16(rows: F16Rows<'_>, x: &[f32], out: &mut [f32]) {
+    let F16Rows { n_cols, rows } = rows;
+    let n_rows = rows.len() / n_cols;
+    if n_rows == 0 {
+        return;
+    }
+    for (x, out) in x.chunks(2 * n_cols).zip(out.chunks_mut(2 * n_rows)) {
+        for first in (0..n_rows).step_by(TILE_ROWS) {
+            // Rows beyond the end are computed as the last one and dropped.
+            // SAFETY: rows exist as bounded here; there are one or two vectors of `x`, and their outputs.
+            unsafe {
+                let tile_rows: [*const u8; TILE_ROWS] =
+                    std::array::from_fn(|r| rows.as_ptr().add((first + r).min(n_rows - 1) * n_cols).cast());
+                let n = TILE_ROWS.min(n_rows - first);
+                if x.len() == n_cols {
+                    let [dots] = tile::<F16, TILE_ROWS, 1>(tile_rows, [x.as_ptr()], n_cols);
+                    out[first..first + n].copy_from_slice(&dots[..n]);
+                } else {
+                    let x = [x.as_ptr(), x.as_ptr().add(n_cols)];
+                    let dots = tile::<F16, TILE_ROWS, 2>(tile_rows, x, n_cols);
+                    out[first..first + n].copy_from_slice(&dots[0][..n]);
+                    out[n_rows + first..][..n].copy_from_slice(&dots[1][..n]);
+                }
+            }
         }
     }
-    Scalar.axpy_f16(a, &x[whole..], &mut y[whole..]);
+}
+
+/// See [`Isa::add_weighted_f16`].
+///
+/// # Safety
+/// The CPU has AVX2, FMA and F16C; `rows.check` held for the lengths of `y` and `weights`.
+#[target_feature(enable = "avx2,fma,f16c")]
+pub(super) unsafe fn add_weighted_f16(weights: &[f32], rows: F16Rows<'_>, y: &mut [f32]) {
+    let n_rows = rows.rows.len() / rows.n_cols;
+    let mut t = 0;
+    while t < y.len() / rows.n_cols {
+        let (weights, y) = (&weights[t * n_rows..], &mut y[t * rows.n_cols..]);
+        // SAFETY: `y` has as many vectors left as compared here, and `weights` the weights of each.
+        t += unsafe {
+            match y.len() / rows.n_cols {
+                1 => add_to_vectors::<1>(weights, rows, y),
+                2 | 3 => add_to_vectors::<2>(weights, rows, y),
+                _ => add_to_vectors::<4>(weights, rows, y),
+            }
+        };
+    }
+}
+
+/// The first `T` vectors of `y`; returns `T`.
+///
+/// # Safety
+/// The CPU has AVX2, FMA and F16C; `y` has `T` vectors, `weights` the weights of `T`.
+#[inline]
+#[target_feature(enable = "avx2,fma,f16c")]
+unsafe fn add_to_vectors<const T: usize>(weights: &[f32], rows: F16Rows<'_>, y: &mut [f32]) -> usize {
+    let n_cols = rows.n_cols;
+    let mut first = 0;
+    while first < n_cols {
+        // SAFETY: the caller's promises; columns exist as compared here.
+        first += unsafe {
+            match n_cols - first {
+                16.. => add_to_columns::<T, 2>(weights, rows, y, first),
+                8.. => add_to_columns::<T, 1>(weights, rows, y, first),
+                _ => {
+                    for t in 0..T {
+                        add_to_column(
+                            &weights[t * (rows.rows.len() / n_cols)..],
+                            rows,
+                            first,
+                            &mut y[t * n_cols + first],
+                        );
+                    }
+                    1
+                }
+            }
+        };
+    }
+    T
+}
+
+/// `8 * C` columns from `first` on of the first `T` vectors of `y`; returns `8 * C`.
+///
+/// # Safety
+/// As for [`add_to_vectors`]; the columns exist.
+#[inline]
+#[target_feature(enable = "avx2,fma,f16c")]
+unsafe fn add_to_columns<const T: usize, const C: usize>(
+    weights: &[f32],
+    rows: F16Rows<'_>,
+    y: &mut [f32],
+    first: usize,
+) -> usize {
+    let n_cols = rows.n_cols;
+    let n_rows = rows.rows.len() / n_cols;
+    let mut acc = [[_mm256_setzero_ps(); C]; T];
+    // SAFETY: the caller's promises: T vectors with columns first..first + 8 * C, n_rows rows with the same
+    // columns, n_rows weights for each vector.
+    unsafe {
+        let at = |t: usize, c: usize| t * n_cols + first + 8 * c;
+        for t in 0..T {
+            for c in 0..C {
+                acc[t][c] = _mm256_loadu_ps(y.as_ptr().add(at(t, c)));
+            }
+        }
+        for r in 0..n_rows {
+            let mut x = [_mm256_setzero_ps(); C];
+            for c in 0..C {
+                x[c] = F16::load8(rows.rows.as_ptr().add(at(r, c)).cast());
+            }
+            for t in 0..T {
+                let weight = _mm256_set1_ps(*weights.as_ptr().add(t * n_rows + r));
+                for c in 0..C {
+                    acc[t][c] = _mm256_fmadd_ps(weight, x[c], acc[t][c]);
+                }
+            }
+        }
+        for t in 0..T {
+            for c in 0..C {
+                _mm256_storeu_ps(y.as_mut_ptr().add(at(t, c)), acc[t][c]);
+            }
+        }
+    }
+    8 * C
 }
 
 /// # Safety

@@ -7,7 +7,7 @@
 mod lanes;
 
 use super::panel::Panel;
-use super::{Avx2, F32Batch, Isa, PANEL_ROWS, PanelDots, Q8Batch, Q8KBatch, TILE_ROWS, TileDots};
+use super::{Avx2, F16Rows, F32Batch, Isa, PANEL_ROWS, PanelDots, Q8Batch, Q8KBatch, TILE_ROWS, TileDots};
 use crate::quant::{BlockFormat, with_block32, with_block256};
 use half::f16;
 
@@ -30,12 +30,12 @@ impl Isa for Avx512Vnni {
     const NAME: &'static str = "avx512vnni";
     type Panel = Panel<16>;
 
-    fn dot_f16(self, a: &[f16], b: &[f32]) -> f32 {
-        self.0.dot_f16(a, b)
+    fn dots_f16(self, rows: F16Rows<'_>, x: &[f32], out: &mut [f32]) {
+        self.0.dots_f16(rows, x, out);
     }
 
-    fn axpy_f16(self, a: f32, x: &[f16], y: &mut [f32]) {
-        self.0.axpy_f16(a, x, y);
+    fn add_weighted_f16(self, weights: &[f32], rows: F16Rows<'_>, y: &mut [f32]) {
+        self.0.add_weighted_f16(weights, rows, y);
     }
 
     fn to_f16(self, x: &[f32], out: &mut [f16]) {

@@ -1,6 +1,6 @@
 //! f16 helpers and dot products of float rows: eight partial sums, joined as `join_lanes` does.
 
-use super::super::{F32Batch, TILE_ROWS, TileDots, join_lanes};
+use super::super::{F16Rows, F32Batch, TILE_ROWS, TileDots, add_to_column, join_lanes};
 use super::{narrow_to_halves, widen_halves};
 use crate::quant::BlockFormat;
 use crate::simd::{Isa, Scalar};
@@ -165,28 +165,134 @@ unsafe fn tile<F: Float, const R: usize, const T: usize>(
     out
 }
 
-/// See [`Isa::dot_f16`].
-pub(super) fn dot_f16(a: &[f16], b: &[f32]) -> f32 {
-    assert_eq!(a.len(), b.len());
-    // SAFETY: f16 is two bytes; the lengths are equal.
-    let [[dot]] = unsafe { tile::<F16, 1, 1>([a.as_ptr().cast()], [b.as_ptr()], a.len()) };
-    dot
-}
-
-/// See [`Isa::axpy_f16`].
-pub(super) fn axpy_f16(a: f32, x: &[f16], y: &mut [f32]) {
-    assert_eq!(x.len(), y.len());
-    let whole = x.len() - x.len() % 8;
-    for i in (0..whole).step_by(8) {
-        // SAFETY: i + 8 <= len of both.
-        unsafe {
-            let at = y.as_mut_ptr().add(i);
-            let [low, high] = F16::load8(x.as_ptr().add(i).cast());
-            vst1q_f32(at, vfmaq_n_f32(vld1q_f32(at), low, a));
-            vst1q_f32(at.add(4), vfmaq_n_f32(vld1q_f32(at.add(4)), high, a));
+/// See [`Isa::dots_f16`].
+///
+/// # Safety
+/// `rows.check` held for the lengths of `x` and `out`.
+pub(super) unsafe fn dots_f16(rows: F16Rows<'_>, x: &[f32], out: &mut [f32]) {
+    let F16Rows { n_cols, rows } = rows;
+    let n_rows = rows.len() / n_cols;
+    if n_rows == 0 {
+        return;
+    }
+    for (x, out) in x.chunks(2 * n_cols).zip(out.chunks_mut(2 * n_rows)) {
+        for first in (0..n_rows).step_by(TILE_ROWS) {
+            // Rows beyond the end are computed as the last one and dropped.
+            // SAFETY: rows exist as bounded here; there are one or two vectors of `x`, and their outputs.
+            unsafe {
+                let tile_rows: [*const u8; TILE_ROWS] =
+                    std::array::from_fn(|r| rows.as_ptr().add((first + r).min(n_rows - 1) * n_cols).cast());
+                let n = TILE_ROWS.min(n_rows - first);
+                if x.len() == n_cols {
+                    let [dots] = tile::<F16, TILE_ROWS, 1>(tile_rows, [x.as_ptr()], n_cols);
+                    out[first..first + n].copy_from_slice(&dots[..n]);
+                } else {
+                    let x = [x.as_ptr(), x.as_ptr().add(n_cols)];
+                    let dots = tile::<F16, TILE_ROWS, 2>(tile_rows, x, n_cols);
+                    out[first..first + n].copy_from_slice(&dots[0][..n]);
+                    out[n_rows + first..][..n].copy_from_slice(&dots[1][..n]);
+                }
+            }
         }
     }
-    Scalar.axpy_f16(a, &x[whole..], &mut y[whole..]);
+}
+
+/// See [`Isa::add_weighted_f16`].
+///
+/// # Safety
+/// `rows.check` held for the lengths of `y` and `weights`.
+pub(super) unsafe fn add_weighted_f16(weights: &[f32], rows: F16Rows<'_>, y: &mut [f32]) {
+    let n_rows = rows.rows.len() / rows.n_cols;
+    let mut t = 0;
+    while t < y.len() / rows.n_cols {
+        let (weights, y) = (&weights[t * n_rows..], &mut y[t * rows.n_cols..]);
+        // SAFETY: `y` has as many vectors left as compared here, and `weights` the weights of each.
+        t += unsafe {
+            match y.len() / rows.n_cols {
+                1 => add_to_vectors::<1>(weights, rows, y),
+                2 | 3 => add_to_vectors::<2>(weights, rows, y),
+                _ => add_to_vectors::<4>(weights, rows, y),
+            }
+        };
+    }
+}
+
+/// The first `T` vectors of `y`; returns `T`.
+///
+/// # Safety
+/// `y` has `T` vectors, `weights` the weights of `T`.
+#[inline(always)]
+unsafe fn add_to_vectors<const T: usize>(weights: &[f32], rows: F16Rows<'_>, y: &mut [f32]) -> usize {
+    let n_cols = rows.n_cols;
+    let mut first = 0;
+    while first < n_cols {
+        // SAFETY: the caller's promises; columns exist as compared here.
+        first += unsafe {
+            match n_cols - first {
+                16.. => add_to_columns::<T, 2>(weights, rows, y, first),
+                8.. => add_to_columns::<T, 1>(weights, rows, y, first),
+                _ => {
+                    for t in 0..T {
+                        add_to_column(
+                            &weights[t * (rows.rows.len() / n_cols)..],
+                            rows,
+                            first,
+                            &mut y[t * n_cols + first],
+                        );
+                    }
+                    1
+                }
+            }
+        };
+    }
+    T
+}
+
+/// `8 * C` columns from `first` on of the first `T` vectors of `y`; returns `8 * C`.
+///
+/// # Safety
+/// As for [`add_to_vectors`]; the columns exist.
+#[inline(always)]
+unsafe fn add_to_columns<const T: usize, const C: usize>(
+    weights: &[f32],
+    rows: F16Rows<'_>,
+    y: &mut [f32],
+    first: usize,
+) -> usize {
+    let n_cols = rows.n_cols;
+    let n_rows = rows.rows.len() / n_cols;
+    // SAFETY: NEON, as always.
+    let mut acc = [[[unsafe { vdupq_n_f32(0.0) }; 2]; C]; T];
+    // SAFETY: the caller's promises: T vectors with columns first..first + 8 * C, n_rows rows with the same
+    // columns, n_rows weights for each vector.
+    unsafe {
+        let at = |t: usize, c: usize| t * n_cols + first + 8 * c;
+        for t in 0..T {
+            for c in 0..C {
+                let y = y.as_ptr().add(at(t, c));
+                acc[t][c] = [vld1q_f32(y), vld1q_f32(y.add(4))];
+            }
+        }
+        for r in 0..n_rows {
+            let x: [_; C] = std::array::from_fn(|c| F16::load8(rows.rows.as_ptr().add(at(r, c)).cast()));
+            for t in 0..T {
+                let weight = *weights.as_ptr().add(t * n_rows + r);
+                for c in 0..C {
+                    for half in 0..2 {
+                        acc[t][c][half] = vfmaq_n_f32(acc[t][c][half], x[c][half], weight);
+                    }
+                }
+            }
+        }
+        for t in 0..T {
+            for c in 0..C {
+                let y = y.as_mut_ptr().add(at(t, c));
+                vst1q_f32(y, acc[t][c][0]);
+                vst1q_f32(y.add(4), acc[t][c][1]);
+            }
+        }
+    }
+    8 * C
 }
 
 /// See [`Isa::to_f16`].

@@ -17,7 +17,7 @@ mod lanes;
 mod quantize;
 
 use super::panel::{Panel, Quad};
-use super::{F32Batch, Isa, PANEL_ROWS, PanelDots, Q8Batch, Q8KBatch, TILE_ROWS, TileDots};
+use super::{F16Rows, F32Batch, Isa, PANEL_ROWS, PanelDots, Q8Batch, Q8KBatch, TILE_ROWS, TileDots};
 use crate::quant::{BlockFormat, Codes, with_block32, with_block256};
 use half::f16;
 use lanes::Sums;
@@ -128,12 +128,16 @@ impl Isa for Neon {
     const NAME: &'static str = "neon";
     type Panel = Panel<8>;
 
-    fn dot_f16(self, a: &[f16], b: &[f32]) -> f32 {
-        float::dot_f16(a, b)
+    fn dots_f16(self, rows: F16Rows<'_>, x: &[f32], out: &mut [f32]) {
+        rows.check(x.len(), out.len());
+        // SAFETY: lengths by `check`.
+        unsafe { float::dots_f16(rows, x, out) }
     }
 
-    fn axpy_f16(self, a: f32, x: &[f16], y: &mut [f32]) {
-        float::axpy_f16(a, x, y);
+    fn add_weighted_f16(self, weights: &[f32], rows: F16Rows<'_>, y: &mut [f32]) {
+        rows.check(y.len(), weights.len());
+        // SAFETY: lengths by `check`.
+        unsafe { float::add_weighted_f16(weights, rows, y) }
     }
 
     fn to_f16(self, x: &[f32], out: &mut [f16]) {
@@ -195,12 +199,16 @@ impl Isa for NeonDot {
     const NAME: &'static str = "neon+dotprod";
     type Panel = Panel<8>;
 
-    fn dot_f16(self, a: &[f16], b: &[f32]) -> f32 {
-        float::dot_f16(a, b)
+    fn dots_f16(self, rows: F16Rows<'_>, x: &[f32], out: &mut [f32]) {
+        rows.check(x.len(), out.len());
+        // SAFETY: lengths by `check`.
+        unsafe { float::dots_f16(rows, x, out) }
     }
 
-    fn axpy_f16(self, a: f32, x: &[f16], y: &mut [f32]) {
-        float::axpy_f16(a, x, y);
+    fn add_weighted_f16(self, weights: &[f32], rows: F16Rows<'_>, y: &mut [f32]) {
+        rows.check(y.len(), weights.len());
+        // SAFETY: lengths by `check`.
+        unsafe { float::add_weighted_f16(weights, rows, y) }
     }
 
     fn to_f16(self, x: &[f32], out: &mut [f16]) {
