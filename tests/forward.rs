@@ -2,7 +2,7 @@
 
 mod support;
 
-use pled::model::{ForwardError, Model, ModelError, ModelFile, Span, Want, forward};
+use pled::model::{ForwardError, KvType, Model, ModelError, ModelFile, Span, Want, forward};
 use pled::ops::{Compute, Kernels, Pool};
 use std::path::PathBuf;
 use std::sync::Arc;
@@ -94,6 +94,36 @@ fn chunks_token_by_token_and_whole_agree() {
             }
         }
     }
+}
+
+#[test]
+fn keys_and_values_as_bytes_stay_near_and_do_not_depend_on_chunks() {
+    // With F32 weights nothing else is rounded to bytes, so that what is seen comes from keys and values.
+    let mut n_folders = 0;
+    for folder in folders() {
+        let mut loaded = Loaded::open(&folder.join("model-f32.gguf"), Kernels::detect(), 2);
+        let fits = loaded.model.hparams().layers.iter().all(|layer| layer.head_dim.is_multiple_of(32));
+        let in_floats: Vec<_> =
+            runs(&folder, "f32").iter().map(|run| loaded.logits(&run.prompt, 128)).collect();
+        let float_bytes = loaded.kv().n_bytes();
+        assert_eq!(loaded.model.set_kv_type(KvType::Q8_0).is_ok(), fits, "{}", folder.display());
+        if !fits {
+            continue;
+        }
+        n_folders += 1;
+        assert_eq!(loaded.kv().n_bytes() * 64, float_bytes * 17);
+        for (run, floats) in runs(&folder, "f32").iter().zip(in_floats) {
+            let bytes = loaded.logits(&run.prompt, 128);
+            assert!(bytes == loaded.logits(&run.prompt, 7), "{}", folder.display());
+            let n = floats.len() as f32;
+            let rms = |x: &mut dyn Iterator<Item = f32>| (x.map(|v| v * v).sum::<f32>() / n).sqrt();
+            let mean = floats.iter().sum::<f32>() / n;
+            let spread = rms(&mut floats.iter().map(|v| v - mean));
+            let moved = rms(&mut floats.iter().zip(&bytes).map(|(a, b)| a - b)) / spread;
+            assert!(0.0 < moved && moved < 0.05, "{}: {moved} of the spread", folder.display());
+        }
+    }
+    assert!(n_folders >= 2);
 }
 
 #[test]

@@ -26,7 +26,7 @@ pub struct ModelFlags {
     /// Refuse a model and context that would need more memory, as in 1.5GB [default: no limit]
     #[arg(long, value_name = "BYTES")]
     memory_limit_bytes: Option<String>,
-    /// Element type of the KV cache; f16 is the only one
+    /// Element type of the KV cache: f16, or q8_0 for half the memory [default: f16]
     #[arg(long, value_name = "TYPE")]
     kv_type: Option<String>,
     /// Lock the weights in memory [default: false]

@@ -9,6 +9,7 @@ use super::error::ConfigError;
 use super::fragment::{Field, Fragment, Origin};
 use super::value::{self, Fault};
 use crate::engine::EngineOptions;
+use crate::model::KvType;
 use crate::ple;
 
 /// Where the server listens if nobody says otherwise.
@@ -37,6 +38,8 @@ pub struct Settings {
     pub max_sessions: usize,
     /// Requests that may wait for their turn.
     pub queue_depth: usize,
+    /// How keys and values are kept: f16, which is F32 for models with F32 weights, or q8_0.
+    pub kv_type: KvType,
     /// Lock the weights in memory.
     pub mlock: bool,
     /// Log level, if one was given: each command has its own default.
@@ -52,7 +55,6 @@ impl Settings {
         let read = Reader { given: &given };
         let allow_unauthenticated_lan =
             read.one(Field::AllowUnauthenticatedLan, value::parse_bool)?.unwrap_or(false);
-        read.one(Field::KvType, value::parse_kv_type)?;
         Ok(Settings {
             model: read.one(Field::Model, parse_path)?,
             listen: read.listen(allow_unauthenticated_lan)?,
@@ -74,6 +76,7 @@ impl Settings {
             queue_depth: read
                 .one(Field::QueueDepth, |text| value::parse_count(text, 1..=4096))?
                 .unwrap_or(EngineOptions::DEFAULT.queue_depth),
+            kv_type: read.one(Field::KvType, value::parse_kv_type)?.unwrap_or(KvType::F16),
             mlock: read.one(Field::Mlock, value::parse_bool)?.unwrap_or(false),
             log: read
                 .one(Field::Log, |text| value::parse_word(text, "off, error, warn, info, debug, trace"))?,
@@ -259,7 +262,7 @@ mod tests {
             "--ple-cache-bytes: ple_cache_bytes = \"64M\": M alone could mean 1000 or 1024; \
              give bytes, or a number with a unit as in 512MiB or 1.5GB"
         );
-        assert!(message(&[(Field::KvType, "q8_0")]).contains("f16 only"));
+        assert!(message(&[(Field::KvType, "q4_0")]).contains("give f16 or q8_0"));
         assert!(message(&[(Field::Listen, "localhost")]).contains("give IP:PORT"));
         assert!(message(&[(Field::Log, "loud")]).contains("give one of off, error"));
     }

@@ -4,6 +4,8 @@ use std::net::SocketAddr;
 use std::ops::RangeInclusive;
 use std::str::FromStr;
 
+use crate::model::KvType;
+
 /// What is wrong with a text, and what to do about it.
 #[derive(Debug, PartialEq, Eq)]
 pub(super) struct Fault {
@@ -45,12 +47,12 @@ pub(super) fn parse_word<T: FromStr>(text: &str, words: &str) -> Result<T, Fault
     text.trim().parse().or_else(|_| fault("not a known word", format!("give one of {words}")))
 }
 
-/// The element type of the KV cache. There is one so far; its name is checked so that a file written
-/// for a later version is refused and not silently run with twice the memory.
-pub(super) fn parse_kv_type(text: &str) -> Result<(), Fault> {
+/// The element type of the KV cache.
+pub(super) fn parse_kv_type(text: &str) -> Result<KvType, Fault> {
     match text.trim() {
-        "f16" => Ok(()),
-        _ => fault("this version keeps the KV cache as f16 only", "give f16 or leave the option out"),
+        "f16" => Ok(KvType::F16),
+        "q8_0" => Ok(KvType::Q8_0),
+        _ => fault("not a known word", "give f16 or q8_0"),
     }
 }
 

@@ -10,7 +10,7 @@ use rustix::mm::{MlockAllFlags, mlockall};
 use super::memory_plan::MemoryPlan;
 use crate::config::{ConfigError, Field, Settings};
 use crate::engine::{Engine, EngineHandle, EngineOptions, Limits, ModelBackend, ModelInfo};
-use crate::model::{HParams, Model, ModelError, ModelFile, Probe, read_hparams};
+use crate::model::{HParams, KvType, Model, ModelError, ModelFile, Probe, read_hparams};
 use crate::ops::{Compute, Kernels, Pool};
 use crate::ple::{self, PleError, RowStore, TableLayout};
 use crate::tokenizer::Tokenizer;
@@ -42,7 +42,12 @@ impl LoadedModel {
         let mut file = ModelFile::open(path)?;
         let hparams = read_hparams(&file).map_err(|error| in_file(path, error))?;
         let n_ctx = settings.n_ctx(hparams.n_ctx_train)?;
-        check_memory(settings, &MemoryPlan::new(&file, &hparams), n_ctx, n_contexts)?;
+        let mut plan = MemoryPlan::new(&file, &hparams);
+        if settings.kv_type == KvType::Q8_0 {
+            hparams.check_kv_type(KvType::Q8_0).map_err(|error| in_file(path, error))?;
+            plan = plan.with_kv_type(&hparams, KvType::Q8_0);
+        }
+        check_memory(settings, &plan, n_ctx, n_contexts)?;
         let tokenizer =
             Tokenizer::from_metadata(&mut file.gguf.metadata).with_context(|| path.display().to_string())?;
         check_vocabulary(&hparams, &tokenizer).map_err(|error| in_file(path, error))?;
@@ -54,7 +59,10 @@ impl LoadedModel {
         }
         let pool = Pool::new(settings.threads).context("cannot start the compute threads")?;
         let compute = Compute { pool, kernels: Kernels::detect() };
-        let model = Model::load(&file, Arc::new(compute)).map_err(|error| in_file(path, error))?;
+        let mut model = Model::load(&file, Arc::new(compute)).map_err(|error| in_file(path, error))?;
+        if plan.kv_type == KvType::Q8_0 {
+            model.set_kv_type(KvType::Q8_0).map_err(|error| in_file(path, error))?;
+        }
         if settings.mlock {
             lock_memory(settings)?;
         }

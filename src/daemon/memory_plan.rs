@@ -61,18 +61,27 @@ impl MemoryPlan {
             true => KvType::F32,
             false => KvType::F16,
         };
-        let (full, sliding) = hparams.kv_bytes(kv_type);
         let ring_tokens = (hparams.window + EngineOptions::default().prefill_chunk) as u64;
-        MemoryPlan {
+        let plan = MemoryPlan {
             resident_bytes: bytes_in(Place::Memory),
             storage_bytes: bytes_in(Place::Storage),
             unread_bytes: bytes_in(Place::Unread),
             token_bytes,
             kv_type,
-            kv_fixed_bytes: sliding as u64 * ring_tokens,
-            kv_token_bytes: full as u64,
+            kv_fixed_bytes: 0,
+            kv_token_bytes: 0,
             ring_tokens,
-        }
+        };
+        plan.with_kv_type(hparams, kv_type)
+    }
+
+    /// The same with keys and values kept as `kv_type`.
+    pub fn with_kv_type(mut self, hparams: &HParams, kv_type: KvType) -> MemoryPlan {
+        let (full, sliding) = hparams.kv_bytes(kv_type);
+        self.kv_type = kv_type;
+        self.kv_fixed_bytes = sliding as u64 * self.ring_tokens;
+        self.kv_token_bytes = full as u64;
+        self
     }
 
     /// Keys and values of a sequence of `n_ctx` tokens, bytes.
@@ -167,6 +176,13 @@ mod tests {
                 for n_ctx in [1, 20, 200] {
                     let kv = model.new_kv(n_ctx, EngineOptions::default().prefill_chunk).unwrap();
                     assert_eq!(plan.kv_bytes(n_ctx), kv.n_bytes() as u64, "{folder}/{name}");
+                }
+
+                if hparams.check_kv_type(KvType::Q8_0).is_ok() {
+                    let (plan, mut model) = (plan.clone().with_kv_type(&hparams, KvType::Q8_0), model);
+                    model.set_kv_type(KvType::Q8_0).unwrap();
+                    let kv = model.new_kv(200, EngineOptions::default().prefill_chunk).unwrap();
+                    assert_eq!(plan.kv_bytes(200), kv.n_bytes() as u64, "{folder}/{name}");
                 }
 
                 let all: u64 = file.gguf.tensors().iter().map(|t| t.n_bytes.unwrap()).sum();

@@ -6,17 +6,18 @@ use super::hparams::LayerKind;
 use super::probe::{Step, Work};
 use super::scratch::{Row, Scratch};
 use crate::ops::{
-    MAX_GROUP, add_rms_norm, attend, matmul, rms_norm, rms_norm_in_place, rms_norm_unweighted, rotate,
+    MAX_GROUP, add_rms_norm_rows, attend, matmul, rms_norm_in_place, rms_norm_rows, rms_norm_unweighted,
+    rotate,
 };
 
 /// `x = norm(h)`: the input of the query, key and value projections.
 pub(super) fn normalise_input(model: &Model, i: usize, s: &mut Scratch) {
     s.begin(Step::Small);
     let n_embd = model.hparams.n_embd;
-    let x = s.x.reset(s.rows.len(), n_embd);
-    for (x, h) in x.chunks_exact_mut(n_embd).zip(s.h.chunks_exact(n_embd)) {
-        rms_norm(h, &model.weights.layers[i].attn_norm, model.hparams.rms_eps, x);
-    }
+    let n_tokens = s.rows.len();
+    let x = s.x.reset(n_tokens, n_embd);
+    let weight = &model.weights.layers[i].attn_norm;
+    rms_norm_rows(&model.compute.pool, &s.h[..n_tokens * n_embd], weight, model.hparams.rms_eps, x);
 }
 
 /// Computes keys and values of every token and appends them to the caches, if layer `i` owns any.
@@ -72,13 +73,16 @@ pub(super) fn attend_and_add(model: &Model, i: usize, spans: &[Span<'_>], s: &mu
         LayerKind::Sliding => &s.rope_sliding,
         LayerKind::Full => &s.rope_full,
     };
-    for (row, q) in s.rows.iter().zip(q.chunks_exact_mut(n_q)) {
-        let (cos, sin) = angles.of(row.index);
-        for head in q.chunks_exact_mut(head_dim) {
-            rms_norm_in_place(head, &weights.attn_q_norm, hp.rms_eps);
-            rotate(head, cos, sin);
+    let rows = &s.rows;
+    model.compute.pool.for_each_rows_mut(q, n_q, |first, q| {
+        for (row, q) in rows[first..].iter().zip(q.chunks_exact_mut(n_q)) {
+            let (cos, sin) = angles.of(row.index);
+            for head in q.chunks_exact_mut(head_dim) {
+                rms_norm_in_place(head, &weights.attn_q_norm, hp.rms_eps);
+                rotate(head, cos, sin);
+            }
         }
-    }
+    });
 
     let positions = |row: &Row| {
         let end = row.position + 1;
@@ -120,9 +124,8 @@ pub(super) fn attend_and_add(model: &Model, i: usize, spans: &[Span<'_>], s: &mu
     matmul(&model.compute, &weights.attn_output, 0..n_embd, &mut s.x, y);
     s.begin(Step::Small);
     let y = &s.y[..n_tokens * n_embd];
-    for (h, y) in s.h.chunks_exact_mut(n_embd).zip(y.chunks_exact(n_embd)) {
-        add_rms_norm(h, y, &weights.post_attention_norm, hp.rms_eps);
-    }
+    let h = &mut s.h[..n_tokens * n_embd];
+    add_rms_norm_rows(&model.compute.pool, h, y, &weights.post_attention_norm, hp.rms_eps);
 }
 
 /// Query heads that one call of [`attend`] takes: as many of the `n_shared` that share a KV head as fit, but few

@@ -11,7 +11,7 @@ use super::kv_cache::KvCache;
 use super::probe::Step;
 use super::scratch::{Row, Scratch};
 use super::{Model, attention, mlp, per_layer};
-use crate::ops::{matmul, rms_norm, scale, soft_cap};
+use crate::ops::{matmul, rms_norm_rows, scale, soft_cap};
 
 /// Which of a span's tokens get logits.
 #[derive(Debug, Clone, Copy, PartialEq, Eq)]
@@ -203,9 +203,8 @@ fn head(model: &Model, s: &mut Scratch) {
     let n_rows = s.wanted.len();
     s.begin_products(Step::Head, (n_rows > 0).then(|| model.weights.head()));
     let x = s.x.reset(n_rows, hp.n_embd);
-    for (x, h) in x.chunks_exact_mut(hp.n_embd).zip(s.h.chunks_exact(hp.n_embd)) {
-        rms_norm(h, &model.weights.output_norm, hp.rms_eps, x);
-    }
+    let h = &s.h[..n_rows * hp.n_embd];
+    rms_norm_rows(&model.compute.pool, h, &model.weights.output_norm, hp.rms_eps, x);
     let logits = &mut s.logits[..n_rows * hp.n_vocab];
     matmul(&model.compute, model.weights.head(), 0..hp.n_vocab, &mut s.x, logits);
     if let Some(cap) = hp.logit_softcap {

@@ -4,8 +4,9 @@
 //! metadata keys an architecture has stands in the file of that architecture.
 
 use super::error::ModelError;
+use super::kv_cache::KvType;
 use crate::gguf::{Metadata, Value};
-use crate::ops::RopeFrequencies;
+use crate::ops::{MAX_Q8_HEAD_DIM, RopeFrequencies};
 
 /// More layers than any model of the family has: bounds what a hostile file can make us plan.
 const MAX_LAYERS: usize = 512;
@@ -150,16 +151,32 @@ impl HParams {
 
     /// Bytes of keys and values of one token in all full layers, and in all sliding ones. Those keep the
     /// tokens of the window and one chunk.
-    pub fn kv_bytes(&self, kind: super::KvType) -> (usize, usize) {
+    pub fn kv_bytes(&self, kind: KvType) -> (usize, usize) {
         let (mut full, mut sliding) = (0, 0);
         for (_, layer) in self.layers.iter().enumerate().filter(|(i, _)| self.owns_kv(*i)) {
-            let bytes = 2 * layer.n_embd_kv() * kind.n_bytes();
+            let bytes = 2 * kind.bytes_of(layer.n_embd_kv());
             match layer.kind {
                 LayerKind::Full => full += bytes,
                 LayerKind::Sliding => sliding += bytes,
             }
         }
         (full, sliding)
+    }
+
+    /// Whether keys and values can be kept as `kv_type`.
+    ///
+    /// # Errors
+    /// If the heads are not whole groups of 32, which [`KvType::Q8_0`] needs, or too large for it.
+    pub fn check_kv_type(&self, kv_type: KvType) -> Result<(), ModelError> {
+        let is_unfit = |dim: usize| !dim.is_multiple_of(32) || dim > MAX_Q8_HEAD_DIM;
+        let unfit = |dim: usize| kv_type == KvType::Q8_0 && is_unfit(dim);
+        match self.layers.iter().map(|layer| layer.head_dim).find(|&dim| unfit(dim)) {
+            None => Ok(()),
+            Some(dim) => Err(ModelError::Unsupported {
+                what: format!("kv_type q8_0 with heads of {dim} elements"),
+                hint: "they must be a multiple of 32 and at most 4096; leave kv_type at f16",
+            }),
+        }
     }
 
     /// Checks the relations that the forward pass relies on. `prefix` is that of the metadata keys.

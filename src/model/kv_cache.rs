@@ -18,16 +18,19 @@ use std::ops::Range;
 pub enum KvType {
     /// Float16: its rounding is far below that of quantised weights and activations.
     F16,
+    /// Signed bytes with a float16 scale for each 32 of them: half of float16's memory.
+    Q8_0,
     /// Float32, so that a model with F32 weights is computed in float32 throughout.
     F32,
 }
 
 impl KvType {
-    /// Bytes of one value.
-    pub fn n_bytes(self) -> usize {
+    /// Bytes of `n` values.
+    pub fn bytes_of(self, n: usize) -> usize {
         match self {
-            Self::F16 => 2,
-            Self::F32 => 4,
+            Self::F16 => 2 * n,
+            Self::Q8_0 => n + n / 32 * 2,
+            Self::F32 => 4 * n,
         }
     }
 }
@@ -36,6 +39,7 @@ impl fmt::Display for KvType {
     fn fmt(&self, f: &mut fmt::Formatter<'_>) -> fmt::Result {
         f.write_str(match self {
             Self::F16 => "f16",
+            Self::Q8_0 => "q8_0",
             Self::F32 => "f32",
         })
     }
@@ -76,6 +80,11 @@ pub(super) enum Values {
     /// Float16 as bits: a vector of zero integers is what the allocator hands out untouched, one of
     /// `f16` zeros would be written, and so backed by memory, at once.
     F16(Vec<u16>),
+    /// Scales as bits, for the same reason.
+    Q8 {
+        codes: Vec<i8>,
+        scales: Vec<u16>,
+    },
     F32(Vec<f32>),
 }
 
@@ -83,6 +92,7 @@ impl Values {
     pub(super) fn zeroed(kind: KvType, n: usize) -> Result<Self, OutOfMemory> {
         Ok(match kind {
             KvType::F16 => Self::F16(zeroed(n)?),
+            KvType::Q8_0 => Self::Q8 { codes: zeroed(n)?, scales: zeroed(n / 32)? },
             KvType::F32 => Self::F32(zeroed(n)?),
         })
     }
@@ -90,16 +100,23 @@ impl Values {
     pub(super) fn len(&self) -> usize {
         match self {
             Self::F16(values) => values.len(),
+            Self::Q8 { codes, .. } => codes.len(),
             Self::F32(values) => values.len(),
         }
     }
 
-    /// Copies the numbers at `place` of `from`, which are of the same type, to those from `at`.
+    /// Copies the numbers at `place` of `from`, which are of the same type, to those from `at`. Both are whole vectors
+    /// of a head.
     pub(super) fn copy_from(&mut self, at: usize, from: &Self, place: Range<usize>) {
         let to = at..at + place.len();
         match (self, from) {
             (Self::F16(values), Self::F16(from)) => values[to].copy_from_slice(&from[place]),
             (Self::F32(values), Self::F32(from)) => values[to].copy_from_slice(&from[place]),
+            (Self::Q8 { codes, scales }, Self::Q8 { codes: from, scales: from_scales }) => {
+                let from_scales = &from_scales[place.start / 32..place.end / 32];
+                scales[to.start / 32..to.end / 32].copy_from_slice(from_scales);
+                codes[to].copy_from_slice(&from[place]);
+            }
             _ => unreachable!("caches of one model are of one type"),
         }
     }
@@ -107,6 +124,7 @@ impl Values {
     pub(super) fn n_bytes(&self) -> usize {
         match self {
             Self::F16(values) => size_of_val(values.as_slice()),
+            Self::Q8 { codes, scales } => size_of_val(codes.as_slice()) + size_of_val(scales.as_slice()),
             Self::F32(values) => size_of_val(values.as_slice()),
         }
     }
@@ -114,6 +132,10 @@ impl Values {
     fn read(&self, place: Range<usize>) -> RingData<'_> {
         match self {
             Self::F16(values) => RingData::F16(values[place].reinterpret_cast()),
+            Self::Q8 { codes, scales } => {
+                let scales = scales[place.start / 32..place.end / 32].reinterpret_cast();
+                RingData::Q8 { codes: &codes[place], scales }
+            }
             Self::F32(values) => RingData::F32(&values[place]),
         }
     }
@@ -122,6 +144,10 @@ impl Values {
         let place = start..start + from.len();
         match self {
             Self::F16(values) => kernels.to_f16(from, values[place].reinterpret_cast_mut()),
+            Self::Q8 { codes, scales } => {
+                let scales = scales[place.start / 32..place.end / 32].reinterpret_cast_mut();
+                kernels.to_q8(from, &mut codes[place], scales);
+            }
             Self::F32(values) => values[place].copy_from_slice(from),
         }
     }

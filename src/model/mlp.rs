@@ -3,7 +3,7 @@
 use super::Model;
 use super::probe::Step;
 use super::scratch::Scratch;
-use crate::ops::{add_rms_norm, gelu_mul, matmul, rms_norm};
+use crate::ops::{add_rms_norm_rows, gelu_mul, matmul, rms_norm_rows};
 
 /// Elements of the gate that one task of the pool takes.
 const GATE_CHUNK: usize = 1024;
@@ -16,9 +16,8 @@ pub(super) fn add_mlp(model: &Model, i: usize, s: &mut Scratch) {
     let n_tokens = s.rows.len();
     s.begin(Step::Small);
     let x = s.x.reset(n_tokens, n_embd);
-    for (x, h) in x.chunks_exact_mut(n_embd).zip(s.h.chunks_exact(n_embd)) {
-        rms_norm(h, &weights.ffn_norm, hp.rms_eps, x);
-    }
+    let h = &s.h[..n_tokens * n_embd];
+    rms_norm_rows(&model.compute.pool, h, &weights.ffn_norm, hp.rms_eps, x);
     s.begin_products(Step::GateUp, [&weights.ffn_gate, &weights.ffn_up]);
     let gate = &mut s.gate[..n_tokens * n_ff];
     let up = &mut s.up[..n_tokens * n_ff];
@@ -36,7 +35,6 @@ pub(super) fn add_mlp(model: &Model, i: usize, s: &mut Scratch) {
     matmul(&model.compute, &weights.ffn_down, 0..n_embd, &mut s.x, y);
     s.begin(Step::Small);
     let y = &s.y[..n_tokens * n_embd];
-    for (h, y) in s.h.chunks_exact_mut(n_embd).zip(y.chunks_exact(n_embd)) {
-        add_rms_norm(h, y, &weights.post_ffw_norm, hp.rms_eps);
-    }
+    let h = &mut s.h[..n_tokens * n_embd];
+    add_rms_norm_rows(&model.compute.pool, h, y, &weights.post_ffw_norm, hp.rms_eps);
 }

@@ -88,7 +88,17 @@ impl Model {
         KvCache::new(&self.hparams, self.kv_type, n_ctx, max_chunk)
     }
 
-    /// Type of cached keys and values: as exact as the weights that make them.
+    /// Keeps keys and values as `kv_type` in caches made from now on.
+    ///
+    /// # Errors
+    /// Those of [`HParams::check_kv_type`].
+    pub fn set_kv_type(&mut self, kv_type: KvType) -> Result<(), ModelError> {
+        self.hparams.check_kv_type(kv_type)?;
+        self.kv_type = kv_type;
+        Ok(())
+    }
+
+    /// Type of cached keys and values: as exact as the weights that make them, unless set otherwise.
     pub fn kv_type(&self) -> KvType {
         self.kv_type
     }

@@ -10,7 +10,7 @@ use super::error::RowError;
 use super::forward::RowSource;
 use super::probe::Step;
 use super::scratch::Scratch;
-use crate::ops::{add_rms_norm, gelu_mul, matmul, rms_norm_in_place, scale};
+use crate::ops::{add_rms_norm_rows, gelu_mul, matmul, rms_norm_in_place, scale};
 use std::f32::consts::FRAC_1_SQRT_2;
 
 /// The projection of the word embeddings `s.h`, before the rows are there.
@@ -91,15 +91,18 @@ pub(super) fn add_input(model: &Model, i: usize, s: &mut Scratch) {
     let (inputs, n_layers, slice) =
         if i < c { (&s.inputs_low, c, i) } else { (&s.inputs_high, hp.n_layer() - c, i - c) };
     let x = s.x.reset(n_tokens, n_slice);
-    let inputs = inputs.chunks_exact(n_layers * n_slice);
-    for ((x, gate), inputs) in x.chunks_exact_mut(n_slice).zip(gate.chunks_exact(n_slice)).zip(inputs) {
-        gelu_mul(gate, &inputs[slice * n_slice..(slice + 1) * n_slice], x);
-    }
+    let gate = &s.gate[..n_tokens * n_slice];
+    model.compute.pool.for_each_rows_mut(x, n_slice, |first, x| {
+        let inputs = inputs.chunks_exact(n_layers * n_slice).skip(first);
+        let gate = gate[first * n_slice..].chunks_exact(n_slice);
+        for ((x, gate), inputs) in x.chunks_exact_mut(n_slice).zip(gate).zip(inputs) {
+            gelu_mul(gate, &inputs[slice * n_slice..(slice + 1) * n_slice], x);
+        }
+    });
     let y = &mut s.y[..n_tokens * n_embd];
     matmul(&model.compute, &weights.proj, 0..n_embd, &mut s.x, y);
     s.begin(Step::Small);
     let y = &s.y[..n_tokens * n_embd];
-    for (h, y) in s.h.chunks_exact_mut(n_embd).zip(y.chunks_exact(n_embd)) {
-        add_rms_norm(h, y, &weights.post_norm, hp.rms_eps);
-    }
+    let h = &mut s.h[..n_tokens * n_embd];
+    add_rms_norm_rows(&model.compute.pool, h, y, &weights.post_norm, hp.rms_eps);
 }

@@ -13,6 +13,8 @@ use std::ops::Range;
 
 /// Positions whose scores are computed before the running maximum is looked at again.
 const BLOCK: usize = 32;
+/// The largest head that [`RingData::Q8`] serves: vectors are widened on the stack.
+pub const MAX_Q8_HEAD_DIM: usize = 4096;
 /// Query heads of one KV head that are computed together: their sums fit the registers.
 pub const MAX_GROUP: usize = 4;
 
@@ -21,6 +23,13 @@ pub const MAX_GROUP: usize = 4;
 pub enum RingData<'a> {
     /// Float16: what quantised models are served with.
     F16(&'a [f16]),
+    /// Signed bytes with a scale for each 32 of them: half the memory.
+    Q8 {
+        /// The bytes, -127..=127.
+        codes: &'a [i8],
+        /// A 32nd of the number of codes.
+        scales: &'a [f16],
+    },
     /// Float32: as exact as the rest of the pass, for models with F32 weights.
     F32(&'a [f32]),
 }
@@ -39,12 +48,17 @@ impl<'a> HeadRing<'a> {
     /// Wraps `data`, `[n_slots, head_dim]`.
     ///
     /// # Panics
-    /// If the length of `data` is no positive multiple of `head_dim`.
+    /// If the length of `data` is no positive multiple of `head_dim`, or `head_dim` unfit for its type.
     pub fn new(data: RingData<'a>, head_dim: usize) -> Self {
         let n = match data {
             RingData::F16(data) => data.len(),
             RingData::F32(data) => data.len(),
+            RingData::Q8 { codes, .. } => codes.len(),
         };
+        if let RingData::Q8 { codes, scales } = data {
+            let fits = head_dim.is_multiple_of(32) && head_dim <= MAX_Q8_HEAD_DIM;
+            assert!(fits && codes.len() == 32 * scales.len(), "ring of q8_0 with heads of {head_dim}");
+        }
         assert!(n > 0 && n.is_multiple_of(head_dim), "ring: {n} values for heads of {head_dim}");
         Self { data, head_dim, n_slots: n / head_dim }
     }
@@ -70,6 +84,18 @@ impl<'a> HeadRing<'a> {
                     *out = vector.iter().zip(q).map(|(a, b)| a * b).sum();
                 }
             }
+            RingData::Q8 { .. } => {
+                let n = slots.len();
+                let mut dots = [0.0; MAX_GROUP * BLOCK];
+                self.for_each_widened(kernels, slots, |first, rows| {
+                    let n_rows = rows.rows.len() / rows.n_cols;
+                    let dots = &mut dots[..q.len() / self.head_dim * n_rows];
+                    kernels.dots_f16(rows, q, dots);
+                    for (out, dots) in out.chunks_exact_mut(n).zip(dots.chunks_exact(n_rows)) {
+                        out[first..first + n_rows].copy_from_slice(dots);
+                    }
+                });
+            }
         }
     }
 
@@ -92,6 +118,39 @@ impl<'a> HeadRing<'a> {
                     }
                 }
             }
+            RingData::Q8 { .. } => {
+                let mut some = [0.0; MAX_GROUP * BLOCK];
+                self.for_each_widened(kernels, slots, |first, rows| {
+                    let n_rows = rows.rows.len() / rows.n_cols;
+                    let some = &mut some[..out.len() / self.head_dim * n_rows];
+                    for (some, weights) in some.chunks_exact_mut(n_rows).zip(weights.chunks_exact(n)) {
+                        some.copy_from_slice(&weights[first..first + n_rows]);
+                    }
+                    kernels.add_weighted_f16(some, rows, out);
+                });
+            }
+        }
+    }
+}
+
+impl HeadRing<'_> {
+    /// Calls `f` with the vectors in `slots` as halves, some at a time, and with how many came before; not at all for
+    /// rings that hold floats.
+    fn for_each_widened(
+        &self,
+        kernels: &Kernels,
+        slots: Range<usize>,
+        mut f: impl FnMut(usize, F16Rows<'_>),
+    ) {
+        let RingData::Q8 { codes, scales } = self.data else { return };
+        let n_cols = self.head_dim;
+        let mut halves = [f16::ZERO; MAX_Q8_HEAD_DIM];
+        let together = MAX_Q8_HEAD_DIM / n_cols;
+        for start in slots.clone().step_by(together) {
+            let place = start * n_cols..slots.end.min(start + together) * n_cols;
+            let halves = &mut halves[..place.len()];
+            kernels.widen_q8(&codes[place.clone()], &scales[place.start / 32..place.end / 32], halves);
+            f(start - slots.start, F16Rows { n_cols, rows: halves });
         }
     }
 }
@@ -222,6 +281,9 @@ mod tests {
             let q: Vec<f32> = (0..head_dim).map(|i| (i as f32).cos()).collect();
             for positions in [0..1, 0..31, 0..32, 5..70, 60..137, 1000..1077] {
                 let want = oracle(&q, &k, &v, positions.clone(), 0.5);
+                if head_dim % 32 == 0 {
+                    assert_bytes_are_near(&q, &k32, &v32, positions.clone(), &want);
+                }
                 for kernels in Kernels::available() {
                     for (k, v) in
                         [(RingData::F16(&k), RingData::F16(&v)), (RingData::F32(&k32), RingData::F32(&v32))]
@@ -237,6 +299,34 @@ mod tests {
                     }
                 }
             }
+        }
+    }
+
+    /// Keys and values as bytes give the same bits on every instruction set, those of widened vectors, and
+    /// nearly the exact answer.
+    fn assert_bytes_are_near(q: &[f32], k: &[f32], v: &[f32], positions: Range<usize>, want: &[f64]) {
+        let quantise = |x: &[f32]| {
+            let (mut codes, mut scales) = (vec![0; x.len()], vec![f16::ZERO; x.len() / 32]);
+            Kernels::scalar().to_q8(x, &mut codes, &mut scales);
+            let mut halves = vec![f16::ZERO; x.len()];
+            Kernels::scalar().widen_q8(&codes, &scales, &mut halves);
+            (codes, scales, halves)
+        };
+        let (k, v) = (quantise(k), quantise(v));
+        let ring = |data| HeadRing::new(data, q.len());
+        let [k_bytes, v_bytes] = [&k, &v].map(|x| ring(RingData::Q8 { codes: &x.0, scales: &x.1 }));
+        let [k_halves, v_halves] = [&k, &v].map(|x| ring(RingData::F16(&x.2)));
+        let mut widened = vec![7.0; q.len()];
+        attend(&Kernels::scalar(), q, k_halves, v_halves, positions.clone(), 0.5, &mut widened);
+        for kernels in Kernels::available() {
+            let mut out = vec![7.0; q.len()];
+            attend(&kernels, q, k_bytes, v_bytes, positions.clone(), 0.5, &mut out);
+            assert_eq!(out, widened, "{} {} {positions:?}", kernels.name(), q.len());
+            assert_heads_do_not_meet(&kernels, &out, q, k_bytes, v_bytes, positions.clone());
+        }
+        // Keys are off by up to half of a 127th of 2, which moves scores and so weights by some percent.
+        for (got, want) in widened.iter().zip(want) {
+            assert!((f64::from(*got) - want).abs() < 0.3, "{} {positions:?}: {got} {want}", q.len());
         }
     }
 

@@ -86,6 +86,22 @@ impl Kernels {
         with_isa!(self, isa => isa.add_weighted_f16(weights, rows, y));
     }
 
+    /// See [`Isa::widen_q8`].
+    pub fn widen_q8(&self, codes: &[i8], scales: &[f16], out: &mut [f16]) {
+        with_isa!(self, isa => isa.widen_q8(codes, scales, out));
+    }
+
+    /// Quantises a vector whose length is a multiple of 32: codes, and a scale for each 32 of them.
+    ///
+    /// As [`Isa::quantize_q8`]; a scale beyond the range of f16 becomes an infinity, as such a value would in f16.
+    pub fn to_q8(&self, x: &[f32], codes: &mut [i8], scales: &mut [f16]) {
+        for ((x, codes), scale) in x.chunks_exact(32).zip(codes.chunks_exact_mut(32)).zip(scales) {
+            let (mut d, mut sum) = ([0.0], [0]);
+            with_isa!(self, isa => isa.quantize_q8(x, codes, &mut d, &mut sum));
+            *scale = f16::from_f32(d[0]);
+        }
+    }
+
     /// Rounds to nearest, ties to even.
     pub fn to_f16(&self, x: &[f32], out: &mut [f16]) {
         with_isa!(self, isa => isa.to_f16(x, out));

@@ -1,5 +1,7 @@
 //! Root-mean-square normalisation.
 
+use super::Pool;
+
 /// Independent partial sums: enough for the compiler to fill vector registers, and a fixed order
 /// of additions, so that a row's result never depends on its neighbours.
 const LANES: usize = 16;
@@ -30,7 +32,7 @@ fn inverse_rms(x: &[f32], eps: f32) -> f32 {
 ///
 /// # Panics
 /// If the lengths differ.
-pub fn rms_norm(x: &[f32], weight: &[f32], eps: f32, out: &mut [f32]) {
+fn rms_norm(x: &[f32], weight: &[f32], eps: f32, out: &mut [f32]) {
     assert!(x.len() == weight.len() && x.len() == out.len(), "rms_norm: lengths differ");
     let scale = inverse_rms(x, eps);
     for ((o, v), w) in out.iter_mut().zip(x).zip(weight) {
@@ -56,12 +58,40 @@ pub fn rms_norm_unweighted(x: &mut [f32], eps: f32) {
 }
 
 /// `residual[i] += x[i] / rms(x) * weight[i]`: the norm that Gemma puts after a block, and the sum.
-pub fn add_rms_norm(residual: &mut [f32], x: &[f32], weight: &[f32], eps: f32) {
+fn add_rms_norm(residual: &mut [f32], x: &[f32], weight: &[f32], eps: f32) {
     assert!(x.len() == weight.len() && x.len() == residual.len(), "add_rms_norm: lengths differ");
     let scale = inverse_rms(x, eps);
     for ((r, v), w) in residual.iter_mut().zip(x).zip(weight) {
         *r += v * scale * w;
     }
+}
+
+/// [`rms_norm`] of each row of `x`, `[n, weight.len()]`, on all threads.
+///
+/// # Panics
+/// If the lengths differ.
+pub fn rms_norm_rows(pool: &Pool, x: &[f32], weight: &[f32], eps: f32, out: &mut [f32]) {
+    assert_eq!(x.len(), out.len(), "rms_norm_rows: lengths differ");
+    let n = weight.len();
+    pool.for_each_rows_mut(out, n, |first, out| {
+        for (out, x) in out.chunks_exact_mut(n).zip(x[first * n..].chunks_exact(n)) {
+            rms_norm(x, weight, eps, out);
+        }
+    });
+}
+
+/// [`add_rms_norm`] of each row of `x`, `[n, weight.len()]`, on all threads.
+///
+/// # Panics
+/// If the lengths differ.
+pub fn add_rms_norm_rows(pool: &Pool, residual: &mut [f32], x: &[f32], weight: &[f32], eps: f32) {
+    assert_eq!(x.len(), residual.len(), "add_rms_norm_rows: lengths differ");
+    let n = weight.len();
+    pool.for_each_rows_mut(residual, n, |first, residual| {
+        for (residual, x) in residual.chunks_exact_mut(n).zip(x[first * n..].chunks_exact(n)) {
+            add_rms_norm(residual, x, weight, eps);
+        }
+    });
 }
 
 #[cfg(test)]
@@ -91,6 +121,25 @@ mod tests {
                 assert!((f64::from(in_place[i]) - want[i]).abs() < 1e-5, "n {n} element {i} in place");
                 assert!((f64::from(sum[i]) - 1.0 - want[i]).abs() < 1e-5, "n {n} element {i} added");
             }
+        }
+    }
+
+    #[test]
+    fn rows_are_normalised_as_one_by_one() {
+        let (n, n_rows) = (24, 7);
+        let x: Vec<f32> = (0..n * n_rows).map(|i| (i as f32 * 0.37).sin()).collect();
+        let w: Vec<f32> = (0..n).map(|i| i as f32).collect();
+        let (mut want, mut want_sum) = (vec![0.0; x.len()], vec![1.0; x.len()]);
+        for (i, x) in x.chunks_exact(n).enumerate() {
+            rms_norm(x, &w, 1e-6, &mut want[i * n..(i + 1) * n]);
+            add_rms_norm(&mut want_sum[i * n..(i + 1) * n], x, &w, 1e-6);
+        }
+        for n_threads in [1, 3] {
+            let pool = Pool::new(n_threads).unwrap();
+            let (mut got, mut sum) = (vec![0.0; x.len()], vec![1.0; x.len()]);
+            rms_norm_rows(&pool, &x, &w, 1e-6, &mut got);
+            add_rms_norm_rows(&pool, &mut sum, &x, &w, 1e-6);
+            assert!(got == want && sum == want_sum);
         }
     }
 

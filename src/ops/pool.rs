@@ -61,6 +61,10 @@ impl Pool {
     /// threads; returns when all are done.
     pub fn for_each_rows_mut(&self, data: &mut [f32], row_len: usize, f: impl Fn(usize, &mut [f32]) + Sync) {
         assert!(row_len > 0 && data.len().is_multiple_of(row_len), "rows of {row_len} in {}", data.len());
+        if data.len() == row_len {
+            // Nothing to share: waking the others would take longer than a small row.
+            return f(0, data);
+        }
         let rows_per_task = self.items_per_task(data.len() / row_len);
         let chunks = data.chunks_mut(rows_per_task * row_len).enumerate();
         self.for_each(chunks, |(i, chunk)| f(i * rows_per_task, chunk));

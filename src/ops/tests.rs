@@ -322,6 +322,31 @@ fn f16_helpers_are_the_same_everywhere() {
 }
 
 #[test]
+fn bytes_widen_to_the_same_halves_everywhere() {
+    let x = activations_of_all_sizes();
+    let (mut codes, mut scales) = (vec![0; x.len()], vec![f16::ZERO; x.len() / 32]);
+    Kernels::scalar().to_q8(&x, &mut codes, &mut scales);
+    let widen = |kernels: Kernels| {
+        let mut halves = vec![f16::ONE; codes.len()];
+        kernels.widen_q8(&codes, &scales, &mut halves);
+        halves.into_iter().map(f16::to_f32).collect::<Vec<_>>()
+    };
+    let want = widen(Kernels::scalar());
+    for kernels in Kernels::available() {
+        assert_same_bits(&widen(kernels), &want, kernels.name());
+    }
+    for (i, (x, got)) in x.iter().zip(want).enumerate() {
+        let scale = scales[i / 32].to_f32();
+        if x.is_nan() {
+            assert!(got.is_nan());
+        } else if scale > 1e-4 && scale < 500.0 {
+            // Half a step, the rounding of the scale and that of the half.
+            assert!((x - got).abs() <= scale * 0.7, "{x} as {got}, steps of {scale}");
+        }
+    }
+}
+
+#[test]
 fn matrix_checks_its_shape() {
     let bytes = |n: usize| WeightBytes::from(vec![0; n]);
     assert!(Matrix::new(BlockFormat::Q4_0, 2, 64, bytes(72)).is_ok());

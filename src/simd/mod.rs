@@ -104,6 +104,9 @@ pub trait Isa: Copy + Send + Sync + 'static {
     /// the other.
     fn add_weighted_f16(self, weights: &[f32], rows: F16Rows<'_>, y: &mut [f32]);
 
+    /// `out[i]` = `codes[i]` times the scale of its 32, `scales[i / 32]`, rounded to nearest, ties to even.
+    fn widen_q8(self, codes: &[i8], scales: &[f16], out: &mut [f16]);
+
     /// Rounds to nearest, ties to even.
     fn to_f16(self, x: &[f32], out: &mut [f16]);
 
@@ -215,6 +218,11 @@ impl<'a> Q8KBatch<'a> {
         assert_eq!(self.d.len(), n_tokens * (self.n_cols / 256));
         assert_eq!(self.sums.len(), n_tokens * (self.n_cols / 16));
     }
+}
+
+/// Checks the lengths of [`Isa::widen_q8`].
+fn check_widen_q8(codes: &[i8], scales: &[f16], out: &[f16]) {
+    assert!(codes.len() == 32 * scales.len() && codes.len() == out.len());
 }
 
 /// Runs of `len` values.

@@ -2,7 +2,8 @@
 
 use super::q8_scale::Q8Scale;
 use super::{
-    F16Rows, F32Batch, Isa, PANEL_ROWS, PanelDots, Q8Batch, Q8KBatch, TILE_ROWS, TileDots, join_lanes,
+    F16Rows, F32Batch, Isa, PANEL_ROWS, PanelDots, Q8Batch, Q8KBatch, TILE_ROWS, TileDots, check_widen_q8,
+    join_lanes,
 };
 use crate::quant::{Block32, Block256, BlockFormat, with_block32, with_block256};
 use half::{bf16, f16};
@@ -31,6 +32,15 @@ impl Isa for Scalar {
                 for (y, x) in y.iter_mut().zip(row) {
                     *y = weight.mul_add(x.to_f32(), *y);
                 }
+            }
+        }
+    }
+
+    fn widen_q8(self, codes: &[i8], scales: &[f16], out: &mut [f16]) {
+        check_widen_q8(codes, scales, out);
+        for ((codes, scale), out) in codes.chunks_exact(32).zip(scales).zip(out.chunks_exact_mut(32)) {
+            for (out, code) in out.iter_mut().zip(codes) {
+                *out = f16::from_f32(f32::from(*code) * scale.to_f32());
             }
         }
     }

@@ -270,6 +270,26 @@ unsafe fn add_to_columns<const T: usize, const C: usize>(
     8 * C
 }
 
+/// See [`Isa::widen_q8`].
+///
+/// # Safety
+/// The CPU has AVX2, FMA and F16C; `check_widen_q8` held.
+#[target_feature(enable = "avx2,fma,f16c")]
+pub(super) unsafe fn widen_q8(codes: &[i8], scales: &[f16], out: &mut [f16]) {
+    for (g, scale) in scales.iter().enumerate() {
+        let scale = _mm256_cvtph_ps(_mm_set1_epi16(scale.to_bits() as i16));
+        for i in (32 * g..32 * (g + 1)).step_by(8) {
+            // SAFETY: i + 8 <= len of both, which is 32 for each scale.
+            unsafe {
+                let codes = _mm256_cvtepi8_epi32(_mm_loadl_epi64(codes.as_ptr().add(i).cast()));
+                let values = _mm256_mul_ps(_mm256_cvtepi32_ps(codes), scale);
+                let halves = _mm256_cvtps_ph::<_MM_FROUND_TO_NEAREST_INT>(values);
+                _mm_storeu_si128(out.as_mut_ptr().add(i).cast(), halves);
+            }
+        }
+    }
+}
+
 /// # Safety
 /// The CPU has AVX2, FMA and F16C; both slices are equally long.
 #[target_feature(enable = "avx2,fma,f16c")]

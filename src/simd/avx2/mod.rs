@@ -10,7 +10,9 @@ mod lanes;
 mod quantize;
 
 use super::panel::Panel;
-use super::{F16Rows, F32Batch, Isa, PANEL_ROWS, PanelDots, Q8Batch, Q8KBatch, TILE_ROWS, TileDots};
+use super::{
+    F16Rows, F32Batch, Isa, PANEL_ROWS, PanelDots, Q8Batch, Q8KBatch, TILE_ROWS, TileDots, check_widen_q8,
+};
 use crate::quant::{BlockFormat, with_block32, with_block256};
 use half::f16;
 use std::arch::x86_64::*;
@@ -49,6 +51,12 @@ impl Isa for Avx2 {
         rows.check(y.len(), weights.len());
         // SAFETY: features by `self`, lengths by `check`.
         unsafe { float::add_weighted_f16(weights, rows, y) }
+    }
+
+    fn widen_q8(self, codes: &[i8], scales: &[f16], out: &mut [f16]) {
+        check_widen_q8(codes, scales, out);
+        // SAFETY: features by `self`, lengths by the check.
+        unsafe { float::widen_q8(codes, scales, out) }
     }
 
     fn to_f16(self, x: &[f32], out: &mut [f16]) {

@@ -38,6 +38,10 @@ impl Isa for Avx512Vnni {
         self.0.add_weighted_f16(weights, rows, y);
     }
 
+    fn widen_q8(self, codes: &[i8], scales: &[f16], out: &mut [f16]) {
+        self.0.widen_q8(codes, scales, out);
+    }
+
     fn to_f16(self, x: &[f32], out: &mut [f16]) {
         self.0.to_f16(x, out);
     }

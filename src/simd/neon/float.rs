@@ -1,6 +1,6 @@
 //! f16 helpers and dot products of float rows: eight partial sums, joined as `join_lanes` does.
 
-use super::super::{F16Rows, F32Batch, TILE_ROWS, TileDots, add_to_column, join_lanes};
+use super::super::{F16Rows, F32Batch, TILE_ROWS, TileDots, add_to_column, check_widen_q8, join_lanes};
 use super::{narrow_to_halves, widen_halves};
 use crate::quant::BlockFormat;
 use crate::simd::{Isa, Scalar};
@@ -293,6 +293,25 @@ unsafe fn add_to_columns<const T: usize, const C: usize>(
         }
     }
     8 * C
+}
+
+/// See [`Isa::widen_q8`].
+pub(super) fn widen_q8(codes: &[i8], scales: &[f16], out: &mut [f16]) {
+    check_widen_q8(codes, scales, out);
+    for (g, scale) in scales.iter().enumerate() {
+        let scale = scale.to_f32();
+        for i in (32 * g..32 * (g + 1)).step_by(8) {
+            // SAFETY: i + 8 <= len of both, which is 32 for each scale; f16 is two bytes.
+            unsafe {
+                let codes = vmovl_s8(vld1_s8(codes.as_ptr().add(i)));
+                let low = vcvtq_f32_s32(vmovl_s16(vget_low_s16(codes)));
+                let high = vcvtq_f32_s32(vmovl_high_s16(codes));
+                let out = out.as_mut_ptr().add(i).cast();
+                vst1_u16(out, narrow_to_halves(vmulq_n_f32(low, scale)));
+                vst1_u16(out.add(4), narrow_to_halves(vmulq_n_f32(high, scale)));
+            }
+        }
+    }
 }
 
 /// See [`Isa::to_f16`].

@@ -140,6 +140,10 @@ impl Isa for Neon {
         unsafe { float::add_weighted_f16(weights, rows, y) }
     }
 
+    fn widen_q8(self, codes: &[i8], scales: &[f16], out: &mut [f16]) {
+        float::widen_q8(codes, scales, out);
+    }
+
     fn to_f16(self, x: &[f32], out: &mut [f16]) {
         float::to_f16(x, out);
     }
@@ -209,6 +213,10 @@ impl Isa for NeonDot {
         rows.check(y.len(), weights.len());
         // SAFETY: lengths by `check`.
         unsafe { float::add_weighted_f16(weights, rows, y) }
+    }
+
+    fn widen_q8(self, codes: &[i8], scales: &[f16], out: &mut [f16]) {
+        float::widen_q8(codes, scales, out);
     }
 
     fn to_f16(self, x: &[f32], out: &mut [f16]) {
