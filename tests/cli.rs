@@ -91,7 +91,8 @@ fn faults_end_with_their_code_and_one_line_that_says_what_to_do() {
             &["generate", "--model", &tiny, "--prompt", "x", "--threads", "0"],
             "--threads: threads = \"0\"",
         ),
-        (64, &["generate", "--model", &tiny, "--prompt", "x", "--kv-type", "q8_0"], "f16 only"),
+        (64, &["generate", "--model", &tiny, "--prompt", "x", "--kv-type", "q4_0"], "give f16 or q8_0"),
+        (65, &["generate", "--model", &tiny, "--prompt", "x", "--kv-type", "q8_0"], "heads of 16 elements"),
         (64, &["generate", "--model", &tiny, "--prompt", "x", "--n-ctx", "1000"], "give at most 256"),
         (64, &["generate", "--model", &tiny, "--prompt-ids", "2,x"], "give ids as in 2,17,42"),
         (64, &["generate", "--model", &tiny, "--prompt-ids", "2,384"], "384"),
@@ -99,6 +100,8 @@ fn faults_end_with_their_code_and_one_line_that_says_what_to_do() {
         (64, &["generate", "--model", &tiny, "--prompt", "x", "--temperature", "-1"], "temperature"),
         (64, &["bench", "--model", &tiny, "-p", "1000"], "--n-ctx"),
         (64, &["bench", "--model", &tiny, "-n", "0"], "-n is 0"),
+        (64, &["bench", "--model", &tiny, "--depth", "9", "--batch", "2"], "leave out --batch"),
+        (64, &["bench", "--model", &tiny, "--depth", "1000"], "--n-ctx"),
         (64, &["perplexity", "--model", &tiny, "--file", &words, "--ctx", "7"], "--ctx is 7"),
         (64, &["perplexity", "--model", &tiny, "--file", &words, "--ctx", "300"], "has 256 tokens"),
         (
@@ -379,6 +382,43 @@ fn bench_measures_what_it_names() {
     assert!(
         stdout_of(&["bench", "--model", &path, "-p", "4", "-n", "2", "-r", "1"]).contains("4 of 7 layers")
     );
+}
+
+#[test]
+fn bench_behind_a_context_shows_where_the_time_goes() {
+    let path = model("gemma4-ple/model-q4_0.gguf");
+    let common = ["bench", "--model", &path, "-p", "9", "-n", "3", "-r", "1", "--depth", "20", "-t", "2"];
+    let report = json_of(&[&common[..], &["--profile", "--json"]].concat());
+    assert_eq!(report["depth"], 20);
+    let share = report["decode_share_of_bandwidth"].as_f64().unwrap();
+    assert!(share > 0.0, "{report}");
+    for phase in ["prefill", "decode"] {
+        let steps = report["profile"].as_array().unwrap().iter().filter(|step| step["phase"] == phase);
+        let steps: Vec<_> = steps.collect();
+        let sum: f64 = steps.iter().map(|step| step["share"].as_f64().unwrap()).sum();
+        assert!((sum - 1.0).abs() < 1e-6, "{phase}: {report}");
+        for name in ["keys_values", "queries", "attention", "gate_up", "down", "head", "rows"] {
+            let step = steps.iter().find(|step| step["step"] == name).unwrap();
+            assert!(step["ms_per_token"].as_f64().unwrap() > 0.0, "{phase} {name}: {report}");
+        }
+    }
+    let table = stdout_of(&[&common[..], &["--profile"]].concat());
+    assert!(table.contains("decoded behind 20 tokens") && table.contains("gate_up"), "{table}");
+
+    let csv = stdout_of(&[&common[..], &["--csv"]].concat());
+    let lines: Vec<Vec<&str>> = csv.lines().map(|line| line.split(',').collect()).collect();
+    assert_eq!(lines.len(), 2, "{csv}");
+    assert_eq!(lines[0].len(), lines[1].len(), "{csv}");
+    let at = lines[0].iter().position(|name| *name == "decode_tok_s.median").unwrap();
+    assert!(lines[1][at].parse::<f64>().unwrap() > 0.0, "{csv}");
+}
+
+#[test]
+fn keys_and_values_can_be_bytes() {
+    let fits = model("gemma4-ple-alt/model-q8_0.gguf");
+    let arguments = ["--prompt", "a b c", "--max-tokens", "4", "--ignore-eos", "--kv-type", "q8_0", "--json"];
+    let generated = json_of(&[&["generate", "--model", &fits][..], &arguments].concat());
+    assert_eq!(generated["completion_tokens"], 4);
 }
 
 #[test]

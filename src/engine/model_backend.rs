@@ -14,8 +14,8 @@ use super::info::BackendInfo;
 use super::options::EngineOptions;
 use super::stats::{RowCounters, RowStats};
 use crate::model::{
-    self, ForwardError, KvCache, KvRun, LayerKind, Model, NoRows, OutOfMemory, Probe, RowError, RowSource, Scratch,
-    Span, Want,
+    self, ForwardError, KvCache, KvRun, LayerKind, Model, NoRows, OutOfMemory, Probe, RowError, RowSource,
+    Scratch, Span, Want,
 };
 use crate::ple::{Pending, PleError, RowRequest, RowStore, Rows, Urgency};
 use crate::storage::StorageError;

@@ -47,6 +47,18 @@ pub(super) trait Lanes<const R: usize> {
     /// `acc + ints * (scales * x_scale)`, fused.
     unsafe fn add_scaled(acc: Self::Float, ints: Self::Int, scales: Self::Float, x_scale: f32)
     -> Self::Float;
+    /// What the sums of a 32-element block start with: `v` in every lane, as [`add_begun`](Self::add_begun) wants it.
+    #[inline(always)]
+    unsafe fn begin(v: i32) -> Self::Int {
+        // SAFETY: the caller's promise.
+        unsafe { Self::splat(v) }
+    }
+    /// [`add_scaled`](Self::add_scaled) of sums that started with [`begin`](Self::begin).
+    #[inline(always)]
+    unsafe fn add_begun(acc: Self::Float, ints: Self::Int, scales: Self::Float, x_scale: f32) -> Self::Float {
+        // SAFETY: the caller's promise.
+        unsafe { Self::add_scaled(acc, ints, scales, x_scale) }
+    }
     /// Stores the eight quads of each row, less `taken_off`, to their places.
     unsafe fn spread(codes: &[[i8; 32]; R], taken_off: i8, quads: &mut [Quad<R>; 8]);
     /// For each token: `start`, plus the sums of products of `N` quads of codes of format `F` with
@@ -190,12 +202,12 @@ unsafe fn step32<L: Lanes<R>, F: Load32<L>, const R: usize, const T: usize>(
                 xq[i] = x.q.as_ptr().add(32 * at);
                 xd[i] = *x.d.as_ptr().add(at);
                 sums[i] = *x.sums.as_ptr().add(at);
-                dots[i] = L::splat((L::taken_off::<F>() - F::OFFSET) * sums[i]);
+                dots[i] = L::begin((L::taken_off::<F>() - F::OFFSET) * sums[i]);
             }
             let dots = L::dot::<F, 8, T>(block.quads.as_ptr(), xq, dots);
             let d = L::load(block.d.as_ptr());
             for i in 0..T {
-                acc[i] = L::add_scaled(acc[i], dots[i], d, xd[i]);
+                acc[i] = L::add_begun(acc[i], dots[i], d, xd[i]);
             }
             if F::HAS_MIN {
                 let m = L::load(block.m.as_ptr());

@@ -1,7 +1,7 @@
 //! Dot products of rows in 256-element formats: a tile of four rows, one to four tokens.
 
 use super::super::{Q8KBatch, TILE_ROWS, TileDots};
-use super::{DotProduct, Products, halves, iq4_values, nibbles, sum_lanes};
+use super::{DotProduct, Products, Widening, halves, iq4_values, nibbles, sum_lanes};
 use crate::quant::{Block256, Codes, Iq4Xs, Q4K, Q5K, Q6K, unpack_scales_and_mins};
 use std::arch::aarch64::*;
 
@@ -41,16 +41,26 @@ pub(super) unsafe fn dot_with_dotprod<F: Unpack256>(
     unsafe { dot::<F, DotProduct>(rows, x, out) }
 }
 
+/// [`dot`] without the dot product instruction. A function of its own, so that `.ci/mca` finds it.
+///
+/// # Safety
+/// As for [`dot`].
+#[inline(never)]
+pub(super) unsafe fn dot_widening<F: Unpack256>(
+    rows: [&[u8]; TILE_ROWS],
+    x: Q8KBatch<'_>,
+    out: &mut [TileDots],
+) {
+    // SAFETY: the caller's promises; Widening needs no more than NEON.
+    unsafe { dot::<F, Widening>(rows, x, out) }
+}
+
 /// Dot products of four rows with every token of `x`.
 ///
 /// # Safety
 /// `x.check` held for `F`, `rows` and `out.len()`; the CPU has the instructions of `P`.
 #[inline(always)]
-pub(super) unsafe fn dot<F: Unpack256, P: Products>(
-    rows: [&[u8]; TILE_ROWS],
-    x: Q8KBatch<'_>,
-    out: &mut [TileDots],
-) {
+unsafe fn dot<F: Unpack256, P: Products>(rows: [&[u8]; TILE_ROWS], x: Q8KBatch<'_>, out: &mut [TileDots]) {
     let mut t = 0;
     while t < out.len() {
         // SAFETY: the caller's promises; tokens t.. of `x` and `out` exist, as compared here.

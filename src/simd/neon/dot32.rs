@@ -1,7 +1,7 @@
 //! Dot products of rows in 32-element formats: a tile of four rows, one to four tokens.
 
 use super::super::{Q8Batch, TILE_ROWS, TileDots};
-use super::{DotProduct, Products, halves, iq4_values, nibbles, sum_lanes};
+use super::{DotProduct, Products, Widening, halves, iq4_values, nibbles, sum_lanes};
 use crate::quant::{Block32, Iq4Nl, Q4_0, Q4_1, Q5_0, Q5_1, Q8_0};
 use std::arch::aarch64::*;
 
@@ -28,16 +28,26 @@ pub(super) unsafe fn dot_with_dotprod<F: Unpack32>(
     unsafe { dot::<F, DotProduct>(rows, x, out) }
 }
 
+/// [`dot`] without the dot product instruction. A function of its own, so that `.ci/mca` finds it.
+///
+/// # Safety
+/// As for [`dot`].
+#[inline(never)]
+pub(super) unsafe fn dot_widening<F: Unpack32>(
+    rows: [&[u8]; TILE_ROWS],
+    x: Q8Batch<'_>,
+    out: &mut [TileDots],
+) {
+    // SAFETY: the caller's promises; Widening needs no more than NEON.
+    unsafe { dot::<F, Widening>(rows, x, out) }
+}
+
 /// Dot products of four rows with every token of `x`.
 ///
 /// # Safety
 /// `x.check` held for `F`, `rows` and `out.len()`; the CPU has the instructions of `P`.
 #[inline(always)]
-pub(super) unsafe fn dot<F: Unpack32, P: Products>(
-    rows: [&[u8]; TILE_ROWS],
-    x: Q8Batch<'_>,
-    out: &mut [TileDots],
-) {
+unsafe fn dot<F: Unpack32, P: Products>(rows: [&[u8]; TILE_ROWS], x: Q8Batch<'_>, out: &mut [TileDots]) {
     let mut t = 0;
     while t < out.len() {
         // SAFETY: the caller's promises; tokens t.. of `x` and `out` exist, as compared here.

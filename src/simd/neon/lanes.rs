@@ -13,6 +13,10 @@ use std::marker::PhantomData;
 /// Sums of products of eight rows with a token.
 pub(super) type Sums = [int32x4_t; 2];
 
+/// 1.5 * 2^23: the unit of its last place is 1, up and down to 2^22 from it.
+const MAGIC: f32 = 12_582_912.0;
+static MAGIC_BITS: [u32; 4] = [MAGIC.to_bits(); 4];
+
 /// NEON, with the instructions of `P`, which the CPU must have.
 pub(super) struct NeonLanes<P>(PhantomData<P>);
 
@@ -46,10 +50,11 @@ pub(super) unsafe fn dot256_with_dotprod<F: Unpack256>(
     unsafe { panel::dot256::<NeonLanes<DotProduct>, F, 8, 4>(panel, rows, x, out) }
 }
 
-/// [`panel::dot32`] without the dot product instruction.
+/// [`panel::dot32`] without the dot product instruction. A function of its own, so that `.ci/mca` finds it.
 ///
 /// # Safety
 /// `x.check` held for `F`, `rows` and `out.len()`.
+#[inline(never)]
 pub(super) unsafe fn dot32<F: Unpack32>(
     panel: &mut Panel<8>,
     rows: [&[u8]; PANEL_ROWS],
@@ -64,6 +69,7 @@ pub(super) unsafe fn dot32<F: Unpack32>(
 ///
 /// # Safety
 /// `x.check` held for `F`, `rows` and `out.len()`.
+#[inline(never)]
 pub(super) unsafe fn dot256<F: Unpack256>(
     panel: &mut Panel<8>,
     rows: [&[u8]; PANEL_ROWS],
@@ -135,6 +141,41 @@ impl<P: Products> Lanes<8> for NeonLanes<P> {
             [
                 vfmaq_f32(acc[0], vcvtq_f32_s32(ints[0]), vmulq_n_f32(scales[0], x_scale)),
                 vfmaq_f32(acc[1], vcvtq_f32_s32(ints[1]), vmulq_n_f32(scales[1], x_scale)),
+            ]
+        }
+    }
+
+    /// The integer whose bits are the float [`MAGIC`]; an integer near zero added to it makes the bits of the float
+    /// that is as much larger. So the sum is converted by a subtraction, which takes one half of the
+    /// Cortex-A76's vector units for a cycle where the conversion takes two; and it starts by a load, where
+    /// clearing a register would take a vector unit too.
+    #[inline(always)]
+    unsafe fn begin(v: i32) -> Self::Int {
+        debug_assert_eq!(v, 0, "nothing is left to be corrected");
+        let start = || {
+            let bits;
+            // SAFETY: reads the 16 bytes of a static. Not `pure`, lest the compiler loads it once and copies it.
+            unsafe {
+                asm!(
+                    "ldr {bits:q}, [{from}]",
+                    bits = out(vreg) bits, from = in(reg) &raw const MAGIC_BITS,
+                    options(readonly, nostack, preserves_flags),
+                );
+            }
+            bits
+        };
+        [start(), start()]
+    }
+
+    #[inline(always)]
+    unsafe fn add_begun(acc: Self::Float, ints: Self::Int, scales: Self::Float, x_scale: f32) -> Self::Float {
+        // SAFETY: NEON, as always. Sums are at most 32 * 128 * 127, below 2^22: both steps are exact.
+        unsafe {
+            let magic = vdupq_n_f32(MAGIC);
+            let sum = |ints| vsubq_f32(vreinterpretq_f32_s32(ints), magic);
+            [
+                vfmaq_f32(acc[0], sum(ints[0]), vmulq_n_f32(scales[0], x_scale)),
+                vfmaq_f32(acc[1], sum(ints[1]), vmulq_n_f32(scales[1], x_scale)),
             ]
         }
     }
@@ -212,30 +253,42 @@ pub(super) unsafe fn dot_quads_dotprod<const N: usize, const T: usize>(
     start: [Sums; T],
 ) -> [Sums; T] {
     let mut sums = start;
-    for four in 0..N / 4 {
-        // SAFETY: the caller's promises: a quad of eight rows is 32 bytes.
-        unsafe {
-            let mut xq = [vdupq_n_s8(0); T];
-            for t in 0..T {
-                xq[t] = vld1q_s8(x[t].add(16 * four));
-            }
-            macro_rules! quad {
-                ($LANE:literal) => {{
-                    let codes = quads.add(32 * (4 * four + $LANE));
-                    let codes = [vld1q_s8(codes), vld1q_s8(codes.add(16))];
-                    for t in 0..T {
-                        sums[t][0] = add_word::<$LANE>(sums[t][0], codes[0], xq[t]);
-                        sums[t][1] = add_word::<$LANE>(sums[t][1], codes[1], xq[t]);
-                    }
-                }};
-            }
-            quad!(0);
-            quad!(1);
-            quad!(2);
-            quad!(3);
+    // Written out, or the compiler keeps a loop of two rounds: the vector units would idle at its ends.
+    const { assert!(N == 4 || N == 8) }
+    // SAFETY: the caller's promises: N quads, and four times as many activations.
+    unsafe {
+        add_four_quads(quads, x, &mut sums);
+        if N == 8 {
+            add_four_quads(quads.add(4 * 32), x.map(|x| x.add(16)), &mut sums);
         }
     }
     sums
+}
+
+/// Adds the products of four quads of eight rows.
+///
+/// # Safety
+/// As for [`dot_quads_dotprod`] with N = 4.
+#[inline(always)]
+unsafe fn add_four_quads<const T: usize>(quads: *const i8, x: [*const i8; T], sums: &mut [Sums; T]) {
+    // SAFETY: the caller's promises: a quad of eight rows is 32 bytes.
+    unsafe {
+        let xq = x.map(|x| vld1q_s8(x));
+        macro_rules! quad {
+            ($LANE:literal) => {{
+                let codes = quads.add(32 * $LANE);
+                let codes = [vld1q_s8(codes), vld1q_s8(codes.add(16))];
+                for t in 0..T {
+                    sums[t][0] = add_word::<$LANE>(sums[t][0], codes[0], xq[t]);
+                    sums[t][1] = add_word::<$LANE>(sums[t][1], codes[1], xq[t]);
+                }
+            }};
+        }
+        quad!(0);
+        quad!(1);
+        quad!(2);
+        quad!(3);
+    }
 }
 
 /// [`Lanes::dot`] by multiplication to 16 bits.

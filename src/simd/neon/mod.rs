@@ -162,14 +162,14 @@ impl Isa for Neon {
 
     fn dot_q8(self, format: BlockFormat, rows: [&[u8]; TILE_ROWS], x: Q8Batch<'_>, out: &mut [TileDots]) {
         x.check(format, &rows, out.len());
-        // SAFETY: lengths by `check`; Widening needs no more than NEON.
-        with_block32!(format, B => unsafe { dot32::dot::<B, Widening>(rows, x, out) });
+        // SAFETY: lengths by `check`.
+        with_block32!(format, B => unsafe { dot32::dot_widening::<B>(rows, x, out) });
     }
 
     fn dot_q8_k(self, format: BlockFormat, rows: [&[u8]; TILE_ROWS], x: Q8KBatch<'_>, out: &mut [TileDots]) {
         x.check(format, &rows, out.len());
-        // SAFETY: lengths by `check`; Widening needs no more than NEON.
-        with_block256!(format, B => unsafe { dot256::dot::<B, Widening>(rows, x, out) });
+        // SAFETY: lengths by `check`.
+        with_block256!(format, B => unsafe { dot256::dot_widening::<B>(rows, x, out) });
     }
 
     fn panel_q8(
