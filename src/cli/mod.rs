@@ -21,7 +21,7 @@ use std::io::{self, Write};
 use std::process::ExitCode;
 
 use clap::error::ErrorKind;
-use clap::{Parser, Subcommand};
+use clap::{CommandFactory, Parser, Subcommand};
 
 /// Serves a language model from a small computer.
 #[derive(Debug, Parser)]
@@ -47,6 +47,11 @@ enum Command {
     Perplexity(perplexity::Args),
     /// Look for what on this board keeps pled from serving well, and say what to do
     Doctor(doctor::Args),
+}
+
+/// The definition of the command line, for manual pages and the completions of shells.
+pub fn command() -> clap::Command {
+    CommandLine::command()
 }
 
 /// Runs the command line of this process; returns its exit code.
