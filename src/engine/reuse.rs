@@ -6,7 +6,6 @@
 
 use super::backend::Backend;
 use super::prefix_cache::{BLOCK_TOKENS, Kept, agreement};
-use super::sequence::announce;
 use super::worker::Worker;
 use crate::model::OutOfMemory;
 
@@ -70,8 +69,7 @@ impl<B: Backend> Worker<B> {
         sequence.n_cached = Some(n_known);
         sequence.n_done = n_known;
         sequence.n_kept = n_known;
-        let first = self.scheduler.chunk(n_known, sequence.n_prompt);
-        announce(&mut self.backend, sequence, first);
+        self.announce_chunk(i, n_known);
         self.shared.with_stats(|s| s.cached_tokens += n_known as u64);
     }
 

@@ -1,5 +1,6 @@
 //! One request in computation: its tokens, its memory, and the way from logits to events.
 
+use std::collections::VecDeque;
 use std::ops::Range;
 use std::sync::Arc;
 use std::time::Instant;
@@ -28,6 +29,8 @@ pub(super) struct Sequence<S> {
     pub(super) n_cached: Option<usize>,
     /// Tokens of `n_done` that are kept for others.
     pub(super) n_kept: usize,
+    /// What the backend was told that it will run, in order.
+    pub(super) announced: VecDeque<Range<usize>>,
     pub(super) answer: Answer,
     began: Instant,
     first_token: Option<Instant>,
@@ -46,6 +49,7 @@ impl<S> Sequence<S> {
             n_done: 0,
             n_cached: None,
             n_kept: 0,
+            announced: VecDeque::new(),
             answer,
             began: now,
             first_token: None,
@@ -68,10 +72,10 @@ impl<S> Sequence<S> {
         if self.n_cached.is_none() {
             return Slot::Parked;
         }
-        if self.n_done < self.n_prompt {
-            return Slot::Prefill { done: self.n_done, total: self.n_prompt };
+        match self.announced.front() {
+            Some(next) if self.n_done < self.n_prompt => Slot::Prefill { start: next.start, end: next.end },
+            _ => Slot::Decode,
         }
-        Slot::Decode
     }
 
     /// The token chosen last, as a range of `tokens`.
@@ -234,6 +238,7 @@ impl Answer {
 pub(super) fn announce<B: Backend>(backend: &mut B, sequence: &mut Sequence<B::Seq>, range: Range<usize>) {
     if !range.is_empty() {
         let wants_logits = sequence.wants_logits(&range);
-        backend.announce(&mut sequence.state, &sequence.tokens[range], wants_logits);
+        backend.announce(&mut sequence.state, &sequence.tokens[range.clone()], wants_logits);
+        sequence.announced.push_back(range);
     }
 }

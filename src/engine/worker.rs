@@ -19,7 +19,7 @@ use super::life::{End, Ending, Life};
 use super::options::EngineOptions;
 use super::prefix_cache::PrefixCache;
 use super::request::Request;
-use super::scheduler::{Action, Scheduler, Slot};
+use super::scheduler::{Action, Pace, Scheduler, Slot};
 use super::sequence::{Answer, Chosen, Sequence, announce};
 use super::shared::Shared;
 use super::stats::Outcome;
@@ -40,6 +40,8 @@ pub(super) struct Worker<B: Backend> {
     waiting: VecDeque<Job>,
     pub(super) slots: Vec<Option<Sequence<B::Seq>>>,
     pub(super) scheduler: Scheduler,
+    /// How long steps take, for the scheduler.
+    pace: Pace,
     /// What sequences have computed, for those to come.
     pub(super) prefixes: PrefixCache<B::Kept>,
 }
@@ -61,6 +63,7 @@ impl<B: Backend> Worker<B> {
             waiting: VecDeque::new(),
             slots: (0..options.max_sessions).map(|_| None).collect(),
             scheduler: Scheduler::new(options.prefill_chunk),
+            pace: Pace::default(),
             options,
         }
     }
@@ -129,22 +132,35 @@ impl<B: Backend> Worker<B> {
     }
 
     fn prefill(&mut self, i: usize, range: Range<usize>) {
-        if let Some(sequence) = &mut self.slots[i] {
-            // The rows of the next chunk are read while this one is computed.
-            let next = self.scheduler.chunk(range.end, sequence.n_prompt);
-            announce(&mut self.backend, sequence, next);
+        // The rows of the next chunk are read while this one is computed.
+        self.announce_chunk(i, range.end);
+        let begin = Instant::now();
+        if self.step(&[(i, range.clone())]) {
+            self.pace.prefilled(range.len(), begin.elapsed().as_secs_f64());
         }
-        self.step(&[(i, range)]);
+    }
+
+    /// Announces the chunk of the slot's prompt that begins at `start`, as large as is right by now.
+    pub(super) fn announce_chunk(&mut self, i: usize, start: usize) {
+        let others = self.slots.iter().enumerate().filter(|(other, _)| *other != i);
+        let others_decode = others.filter_map(|(_, slot)| slot.as_ref()).any(|s| s.n_done >= s.n_prompt);
+        let Some(sequence) = &mut self.slots[i] else { return };
+        let chunk = self.scheduler.chunk(start, sequence.n_prompt, &self.pace, others_decode);
+        announce(&mut self.backend, sequence, chunk);
     }
 
     fn decode(&mut self, slots: &[usize]) {
         let last = |&i: &usize| Some((i, self.slots[i].as_ref()?.last()));
         let work: Vec<_> = slots.iter().filter_map(last).collect();
-        self.step(&work);
+        let begin = Instant::now();
+        if self.step(&work) {
+            self.pace.decoded(begin.elapsed().as_secs_f64());
+        }
     }
 
-    /// Runs these tokens of these slots, ascending, and whatever follows from their logits.
-    fn step(&mut self, work: &[(usize, Range<usize>)]) {
+    /// Runs these tokens of these slots, ascending, and whatever follows from their logits. False if nothing
+    /// was run.
+    fn step(&mut self, work: &[(usize, Range<usize>)]) -> bool {
         let in_work = |i| work.binary_search_by_key(&i, |(slot, _)| *slot).ok();
         let mut spans = Vec::with_capacity(work.len());
         let mut answers = Vec::with_capacity(work.len());
@@ -167,17 +183,19 @@ impl<B: Backend> Worker<B> {
             for f in failures {
                 self.end(work[f.span].0, Ending::Failed(f.failure));
             }
-            return;
+            return false;
         }
         for ((i, range), chosen) in work.iter().zip(chosen) {
             self.advance(*i, range.clone(), chosen);
         }
+        true
     }
 
     /// Takes over a step that succeeded.
     fn advance(&mut self, i: usize, range: Range<usize>, chosen: Option<Result<Chosen, Failure>>) {
         let Some(sequence) = &mut self.slots[i] else { return };
         sequence.n_done = range.end;
+        sequence.announced.pop_front();
         let of_prompt = range.end <= sequence.n_prompt;
         if of_prompt {
             sequence.life.offer(Event::Prefill { done: range.end, total: sequence.n_prompt });
