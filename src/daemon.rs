@@ -6,7 +6,9 @@
 //!
 //! Deliberately absent: what a request means (`rpc`), what is computed (`engine`).
 
+mod embedded;
 mod load;
+mod loopback;
 mod memory_plan;
 
 use std::future::Future;
@@ -21,7 +23,9 @@ use tokio::sync::watch;
 use tokio::task::JoinSet;
 use tokio::time::timeout;
 
+pub use embedded::{EMBEDDED_NAME, open_model};
 pub use load::LoadedModel;
+pub use loopback::serve_while;
 pub use memory_plan::{MemoryPlan, Place, place_of};
 
 use crate::board::{self, Root, Surroundings, Verdict};

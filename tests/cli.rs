@@ -85,7 +85,6 @@ fn faults_end_with_their_code_and_one_line_that_says_what_to_do() {
     let cases: &[(i32, &[&str], &str)] = &[
         (64, &["speak"], "unrecognized subcommand 'speak'"),
         (64, &["generate", "--model", &tiny], "--prompt"),
-        (64, &["generate", "--prompt", "x"], "--model"),
         (
             64,
             &["generate", "--model", &tiny, "--prompt", "x", "--threads", "0"],
@@ -109,7 +108,7 @@ fn faults_end_with_their_code_and_one_line_that_says_what_to_do() {
             &["perplexity", "--model", &tiny, "--file", &words, "--ctx", "20"],
             "words.txt: 4 tokens, a window has 20",
         ),
-        (64, &["serve"], "--model"),
+        (64, &["serve", "--model", ""], "give the path of a GGUF file"),
         (
             64,
             &["serve", "--config", &config],
@@ -154,7 +153,7 @@ fn faults_end_with_their_code_and_one_line_that_says_what_to_do() {
 #[test]
 fn help_names_the_commands_that_there_are() {
     let help = stdout_of(&["--help"]);
-    for command in ["serve", "generate", "tokenize", "inspect", "bench", "perplexity", "doctor"] {
+    for command in ["demo", "serve", "generate", "tokenize", "inspect", "bench", "perplexity", "doctor"] {
         assert!(help.contains(&format!("\n  {command} ")), "{help}");
         assert!(stdout_of(&[command, "--help"]).contains("Usage: pled"));
     }
@@ -446,8 +445,16 @@ struct Daemon {
 impl Daemon {
     /// Starts the program; returns when it says where it listens, which is before the model is loaded.
     fn start(model: &Path, prepare: impl FnOnce(&mut Command)) -> Daemon {
+        Daemon::start_as_it_comes(|command| {
+            command.arg("--model").arg(model);
+            prepare(command);
+        })
+    }
+
+    /// As [`Daemon::start`], without a model.
+    fn start_as_it_comes(prepare: impl FnOnce(&mut Command)) -> Daemon {
         let mut command = pled();
-        command.args(["serve", "--listen", "127.0.0.1:0", "--log", "info", "--model"]).arg(model);
+        command.args(["serve", "--listen", "127.0.0.1:0", "--log", "info"]);
         command.stdout(Stdio::null()).stderr(Stdio::piped());
         prepare(&mut command);
         let mut child = command.spawn().unwrap();
@@ -599,6 +606,69 @@ async fn serve_streams_what_generate_prints_and_tells_systemd() {
     daemon.signal(Signal::TERM);
     hear_until("STOPPING=1");
     assert_eq!(daemon.wait().code(), Some(0));
+}
+
+#[tokio::test]
+async fn serve_without_a_model_uses_the_built_in_one_and_says_so() {
+    let mut daemon = Daemon::start_as_it_comes(|_| {});
+    daemon.wait_for_log("no model is given: home-mini (built in) is used");
+    daemon.wait_for_log("ready");
+    let message = |role: pb::ChatRole, text: &str| pb::ChatMessage {
+        role: role.into(),
+        parts: vec![pb::ChatPart { part: Some(pb::chat_part::Part::Text(text.to_owned())) }],
+        ..Default::default()
+    };
+    let parameters = r#"{"type":"object","properties":{"name":{"type":"string"},"area":{"type":"string"}}}"#;
+    let tool = pb::ChatTool {
+        name: "HassTurnOn".to_owned(),
+        description: "Turns on or opens a device or entity. For locks, this locks.".to_owned(),
+        parameters_json_schema: parameters.to_owned(),
+    };
+    let request = pb::ChatRequest {
+        messages: vec![
+            message(pb::ChatRole::System, "Devices:\nKitchen: Kitchen Light (light), Kettle (switch)"),
+            message(pb::ChatRole::User, "turn on the kettle"),
+        ],
+        tools: vec![tool],
+        ..Default::default()
+    };
+    let answer = GenerationServiceClient::new(daemon.channel()).chat(request).await.unwrap().into_inner();
+    assert_eq!(answer.finish_reason(), pb::FinishReason::ToolCalls);
+    let calls = answer.message.unwrap().tool_calls;
+    let calls: Vec<_> = calls.iter().map(|c| (c.name.as_str(), c.arguments_json.as_str())).collect();
+    assert_eq!(calls, [("HassTurnOn", r#"{"name":"Kettle"}"#)]);
+    daemon.signal(Signal::TERM);
+    assert_eq!(daemon.wait().code(), Some(0));
+}
+
+#[test]
+fn demo_makes_the_calls_carries_them_out_and_speaks_of_them() {
+    let shown = stdout_of(&["demo", "turn on the kitchen light and set the bedroom to 19 degrees"]);
+    let lines: Vec<&str> = shown.lines().collect();
+    assert!(
+        lines[0].starts_with("home-mini, 3.1 million parameters, serves gRPC on http://127.0.0.1:"),
+        "{shown}"
+    );
+    assert_eq!(
+        &lines[2..8],
+        [
+            "> turn on the kitchen light and set the bedroom to 19 degrees",
+            r#"  call  HassTurnOn {"name":"Kitchen Light"}"#,
+            r#"  call  HassClimateSetTemperature {"area":"Bedroom","temperature":19}"#,
+            "  home  Kitchen Light is on",
+            "  home  Bedroom Thermostat is heat, 19 °C",
+            "  Done.",
+        ],
+        "{shown}"
+    );
+    assert!(lines[8].contains(" tokens read (") && lines[8].ends_with("2 requests]"), "{shown}");
+
+    // The context of this model is too short for the tools.
+    let tiny = tiny();
+    let output = run(&["demo", "hello", "--model", tiny.to_str().unwrap()]);
+    assert_eq!(output.status.code(), Some(1), "{output:?}");
+    let stderr = String::from_utf8(output.stderr).unwrap();
+    assert!(stderr.contains("n_ctx") || stderr.contains("256"), "{stderr}");
 }
 
 #[tokio::test]

@@ -1,6 +1,6 @@
 """Conversations: a home, its tools, and turns of commands, questions, corrections and small talk.
 
-Run as a program it writes the held-out cases: `python conversations.py > heldout.jsonl`.
+Run as a program it writes the held-out cases: `python conversations.py | gzip -9n > heldout.jsonl.gz`.
 """
 
 import json

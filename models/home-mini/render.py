@@ -1,6 +1,7 @@
 """Conversations as the model reads them: the Gemma 4 chat format in pieces, each with whether the model writes it.
 
-The same text as pled's chat template renders (`check` compares), without an empty thought before answers.
+The same text as pled's chat template renders, without an empty thought before answers: cases.py writes prompts down, and
+pled's tests hold its own against them.
 """
 
 import json

@@ -4,6 +4,7 @@ A declaration varies from home to home in what a real one varies in: its wording
 listed, whether parameters are described, and a prefix before the name.
 """
 
+import json
 import random
 from typing import Any
 
@@ -80,3 +81,15 @@ def declaration(name: str, prefix: str = "", rng: random.Random | None = None, f
     if required:
         schema["required"] = required
     return {"type": "function", "function": {"name": prefix + name, "description": text, "parameters": schema}}
+
+
+def main() -> None:
+    """Writes the declarations of `pled demo`, whose home has no floors: `python tools.py > ../../src/cli/demo/tools.json`."""
+    made = [declaration(name)["function"] for name in TOOLS]
+    for function in made:
+        function["parameters"]["properties"].pop("floor", None)
+    print("[\n" + ",\n".join(" " + json.dumps(function) for function in made) + "\n]")
+
+
+if __name__ == "__main__":
+    main()

@@ -1,6 +1,6 @@
 """Trains home-mini. Run again after a cut, it goes on from its last checkpoint, batch for batch as if uncut.
 
-`python train.py --steps 4500` needs the shards of dataset.py (it makes those that are missing) and two cores for about
+`python train.py` needs the shards of dataset.py (it makes those that are missing) and two cores for about
 an hour; it writes checkpoint.pt and log.jsonl into the output folder.
 """
 
@@ -114,7 +114,7 @@ def _batch(rows: list[tuple[np.ndarray, np.ndarray]]) -> tuple[Tensor, Tensor, T
 
 def main() -> None:
     parser = argparse.ArgumentParser(description=__doc__)
-    parser.add_argument("--steps", type=int, default=4500)
+    parser.add_argument("--steps", type=int, default=3800)
     parser.add_argument("--stop", type=int, help="end at this step, as a cut would")
     parser.add_argument("--seed", type=int, default=1)
     args = parser.parse_args()

@@ -7,7 +7,7 @@ use std::path::PathBuf;
 use serde::Serialize;
 
 use crate::config::DEFAULT_N_CTX;
-use crate::daemon::{MemoryPlan, Place, place_of};
+use crate::daemon::{MemoryPlan, Place, open_model, place_of};
 use crate::gguf::{TensorInfo, quote};
 use crate::model::{HParams, ModelFile, read_hparams};
 
@@ -19,8 +19,8 @@ const BOARDS_GIB: [u64; 5] = [1, 2, 4, 8, 16];
 
 #[derive(Debug, clap::Args)]
 pub(super) struct Args {
-    /// Model file (GGUF); of a split model the first part
-    file: PathBuf,
+    /// Model file (GGUF); of a split model the first part [default: home-mini, which is built in]
+    file: Option<PathBuf>,
     /// Print one JSON object
     #[arg(long)]
     json: bool,
@@ -82,7 +82,7 @@ struct Board {
 }
 
 pub(super) fn run(args: &Args, out: &mut impl Write) -> anyhow::Result<()> {
-    let file = ModelFile::open(&args.file)?;
+    let file = open_model(args.file.as_deref())?;
     let report = report(&file, &read_hparams(&file)?)?;
     if args.json {
         serde_json::to_writer_pretty(&mut *out, &report)?;

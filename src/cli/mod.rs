@@ -4,6 +4,7 @@
 
 mod bandwidth;
 mod bench;
+mod demo;
 mod doctor;
 mod exit;
 mod generate;
@@ -33,6 +34,8 @@ struct CommandLine {
 
 #[derive(Debug, Subcommand)]
 enum Command {
+    /// Talk to a simulated house: a daemon, a conversation over gRPC, and the calls that come of it
+    Demo(demo::Args),
     /// Run the daemon: serve a model over gRPC
     Serve(serve::Args),
     /// Complete one prompt in this process, without a server
@@ -86,6 +89,7 @@ pub fn main() -> ExitCode {
 fn run(command: &Command) -> anyhow::Result<()> {
     let mut out = io::BufWriter::new(io::stdout().lock());
     match command {
+        Command::Demo(args) => demo::run(args, &mut out)?,
         Command::Serve(args) => serve::run(args)?,
         Command::Generate(args) => generate::run(args, &mut out)?,
         Command::Tokenize(args) => tokenize::run(args, &mut out)?,

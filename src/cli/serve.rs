@@ -22,7 +22,5 @@ pub(super) struct Args {
 pub(super) fn run(args: &Args) -> anyhow::Result<()> {
     let flags = args.server.fragment().over(args.model.fragment());
     let settings = settle(flags, args.config.as_deref(), LevelFilter::Info)?;
-    // Without a model there is nothing to bind a port for.
-    settings.model()?;
     daemon::serve(&settings)
 }

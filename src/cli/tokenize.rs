@@ -5,7 +5,7 @@ use std::path::PathBuf;
 
 use anyhow::Context;
 
-use crate::model::ModelFile;
+use crate::daemon::open_model;
 use crate::tokenizer::{Specials, Tokenizer};
 
 #[derive(Debug, clap::Args)]
@@ -13,9 +13,9 @@ pub(super) struct Args {
     /// Text; texts of special tokens become these tokens
     #[arg(allow_hyphen_values = true)]
     text: String,
-    /// Model file (GGUF)
+    /// Model file (GGUF) [default: home-mini, which is built in]
     #[arg(long, env = "PLED_MODEL", value_name = "FILE")]
-    model: PathBuf,
+    model: Option<PathBuf>,
     /// Print only the ids, as --prompt-ids takes them
     #[arg(long)]
     ids: bool,
@@ -25,9 +25,9 @@ pub(super) struct Args {
 }
 
 pub(super) fn run(args: &Args, out: &mut impl Write) -> anyhow::Result<()> {
-    let mut file = ModelFile::open(&args.model)?;
+    let mut file = open_model(args.model.as_deref())?;
     let tokenizer = Tokenizer::from_metadata(&mut file.gguf.metadata)
-        .with_context(|| args.model.display().to_string())?;
+        .with_context(|| file.path().display().to_string())?;
     let ids = match args.bos {
         true => tokenizer.encode_prompt(&args.text, Specials::Parse),
         false => tokenizer.encode(&args.text, Specials::Parse),

@@ -8,7 +8,7 @@ use super::fragment::{Field, Fragment, Origin};
 /// Options of every command that runs a model.
 #[derive(Debug, Clone, Default, Args)]
 pub struct ModelFlags {
-    /// Model file (GGUF); of a split model the first part
+    /// Model file (GGUF); of a split model the first part [default: home-mini, which is built in]
     #[arg(long, value_name = "FILE")]
     model: Option<String>,
     /// Compute threads [default: the cores that this process may use]

@@ -1,7 +1,7 @@
 //! The settings that the merged fragments amount to.
 
 use std::net::{IpAddr, Ipv4Addr, SocketAddr};
-use std::path::{Path, PathBuf};
+use std::path::PathBuf;
 
 use log::LevelFilter;
 
@@ -20,7 +20,7 @@ pub const DEFAULT_N_CTX: usize = EngineOptions::DEFAULT.n_ctx;
 /// Every option, checked as far as it can be without the model.
 #[derive(Debug, Clone)]
 pub struct Settings {
-    /// Path of the model file, if one was given; see [`Settings::model`].
+    /// Path of the model file, if one was given; else the embedded model is meant.
     pub model: Option<PathBuf>,
     /// Addresses to listen on, at least one. All on loopback unless `allow_unauthenticated_lan`.
     pub listen: Vec<SocketAddr>,
@@ -83,11 +83,6 @@ impl Settings {
             allow_unauthenticated_lan,
             given,
         })
-    }
-
-    /// The model's path, or an error that says how to give one.
-    pub fn model(&self) -> Result<&Path, ConfigError> {
-        self.model.as_deref().ok_or(ConfigError::Missing { field: Field::Model })
     }
 
     /// The context length for a model that was trained for `n_ctx_train` tokens.
@@ -223,11 +218,7 @@ mod tests {
         assert!(!settings.allow_unauthenticated_lan && !settings.mlock);
         assert_eq!(settings.n_ctx(131_072).unwrap(), DEFAULT_N_CTX);
         assert_eq!(settings.n_ctx(128).unwrap(), 128);
-        let missing = settings.model().unwrap_err().to_string();
-        assert_eq!(
-            missing,
-            "no model given; use --model, set PLED_MODEL, or write model = ... in the configuration file"
-        );
+        assert_eq!(settings.model, None);
     }
 
     #[test]

@@ -7,6 +7,7 @@ use std::time::Instant;
 use anyhow::Context;
 use rustix::mm::{MlockAllFlags, mlockall};
 
+use super::embedded::{EMBEDDED_NAME, open_model};
 use super::memory_plan::MemoryPlan;
 use crate::config::{ConfigError, Field, Settings};
 use crate::engine::{Engine, EngineHandle, EngineOptions, Limits, ModelBackend, ModelInfo};
@@ -34,12 +35,16 @@ pub struct LoadedModel {
 }
 
 impl LoadedModel {
-    /// Opens and loads the model that the settings name, to hold at most `n_contexts` contexts: of sequences, and
+    /// Opens and loads the model that the settings name, or the embedded one, to hold at most `n_contexts` contexts: of sequences, and
     /// those kept for later ones. Everything that can be refused is refused before the weights are read.
     pub fn load(settings: &Settings, n_contexts: usize) -> anyhow::Result<LoadedModel> {
         let begin = Instant::now();
-        let path = settings.model()?;
-        let mut file = ModelFile::open(path)?;
+        if settings.model.is_none() {
+            log::info!("no model is given: {EMBEDDED_NAME} is used, which knows plain home commands only");
+        }
+        let mut file = open_model(settings.model.as_deref())?;
+        let path = file.path().to_owned();
+        let path = path.as_path();
         let hparams = read_hparams(&file).map_err(|error| in_file(path, error))?;
         let n_ctx = settings.n_ctx(hparams.n_ctx_train)?;
         let mut plan = MemoryPlan::new(&file, &hparams);

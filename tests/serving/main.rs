@@ -4,6 +4,7 @@ mod cancellation;
 mod chat;
 mod engine;
 mod grpc;
+mod home;
 mod load;
 mod real;
 mod reuse;
