@@ -80,7 +80,7 @@ pub fn rms_norm_rows(pool: &Pool, x: &[f32], weight: &[f32], eps: f32, out: &mut
     });
 }
 
-/// [`add_rms_norm`] of each row of `x`, `[n, weight.len()]`, on all threads.
+/// `add_rms_norm` of each row of `x`, `[n, weight.len()]`, on all threads.
 ///
 /// # Panics
 /// If the lengths differ.
