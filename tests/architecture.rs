@@ -34,6 +34,7 @@ const ROOMS: &[(&str, u32)] = &[
 const CRATES: &[(&str, &[&str])] = &[
     ("anyhow", &["daemon", "cli"]),
     ("clap", &["config", "cli"]),
+    ("crc32c", &["ple"]),
     ("env_logger", &["systemd"]),
     ("half", &["quant", "simd", "ops", "model"]),
     ("hashbrown", &["tokenizer"]),

@@ -6,6 +6,7 @@ use std::io;
 use crate::config::ConfigError;
 use crate::gguf::GgufError;
 use crate::model::ModelError;
+use crate::ple::PleError;
 use crate::storage::StorageError;
 use crate::tokenizer::TokenizerError;
 
@@ -34,6 +35,12 @@ pub(super) fn code_of(error: &anyhow::Error) -> u8 {
         }
         if cause.is::<StorageError>() {
             return UNREADABLE_MODEL;
+        }
+        if matches!(
+            cause.downcast_ref::<PleError>(),
+            Some(PleError::Checksums { .. } | PleError::Rotten { .. })
+        ) {
+            return MALFORMED_MODEL;
         }
         if cause.is::<GgufError>() || cause.is::<TokenizerError>() {
             return MALFORMED_MODEL;

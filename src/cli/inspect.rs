@@ -1,5 +1,7 @@
 //! `pled inspect`: what a model file holds and where it will lie, read from its directory alone.
 
+mod checksums;
+
 use std::collections::BTreeMap;
 use std::io::Write;
 use std::path::PathBuf;
@@ -21,6 +23,9 @@ const BOARDS_GIB: [u64; 5] = [1, 2, 4, 8, 16];
 pub(super) struct Args {
     /// Model file (GGUF); of a split model the first part [default: home-mini, which is built in]
     file: Option<PathBuf>,
+    /// Read the per-layer embedding table and store a checksum of each row in FILE.crc32c, which later loads use
+    #[arg(long, requires = "file")]
+    checksums: bool,
     /// Print one JSON object
     #[arg(long)]
     json: bool,
@@ -83,7 +88,11 @@ struct Board {
 
 pub(super) fn run(args: &Args, out: &mut impl Write) -> anyhow::Result<()> {
     let file = open_model(args.file.as_deref())?;
-    let report = report(&file, &read_hparams(&file)?)?;
+    let hparams = read_hparams(&file)?;
+    if args.checksums {
+        checksums::write(&file, &hparams)?;
+    }
+    let report = report(&file, &hparams)?;
     if args.json {
         serde_json::to_writer_pretty(&mut *out, &report)?;
         writeln!(out)?;

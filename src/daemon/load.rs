@@ -13,7 +13,7 @@ use crate::config::{ConfigError, Field, Settings};
 use crate::engine::{Engine, EngineHandle, EngineOptions, Limits, ModelBackend, ModelInfo};
 use crate::model::{HParams, KvType, Model, ModelError, ModelFile, Probe, read_hparams};
 use crate::ops::{Compute, Kernels, Pool};
-use crate::ple::{self, PleError, RowStore, TableLayout};
+use crate::ple::{self, Checksums, PleError, RowStore, TableLayout};
 use crate::tokenizer::Tokenizer;
 use crate::tokenizer::chat::ChatFormat;
 
@@ -174,7 +174,14 @@ fn open_rows(settings: &Settings, file: &ModelFile, model: &Model) -> anyhow::Re
         cache_bytes: settings.ple_cache_bytes,
         ..ple::Options::default()
     };
-    match RowStore::open(Arc::clone(&file.parts[table.part]), layout, options) {
+    let part = &file.parts[table.part];
+    let opened = Checksums::beside(part, layout).and_then(|checksums| {
+        if let Some(checksums) = &checksums {
+            log::info!(checksums:?; "every row is held against its checksum");
+        }
+        RowStore::open_over(Arc::clone(part), layout, options, checksums, |source| source)
+    });
+    match opened {
         Ok(rows) => Ok(Some(rows)),
         // As it is: the exit code tells a file that cannot be read from other faults.
         Err(PleError::Storage(error)) => Err(error.into()),

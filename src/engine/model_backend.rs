@@ -190,6 +190,10 @@ impl Backend for ModelBackend {
                 bytes_read: stats.bytes_read,
                 wait: Duration::from_nanos(stats.wait_ns),
             },
+            distinct: stats.distinct,
+            reads: stats.reads,
+            failed_reads: stats.failed_reads,
+            retries: stats.retries,
             read_p50: stats.read_latency.quantile(0.5),
             read_p99: stats.read_latency.quantile(0.99),
         })
@@ -291,7 +295,15 @@ impl Wait<'_> {
 const GONE: [i32; 4] = [6, 19, 116, 123];
 
 fn failure(e: &PleError) -> Failure {
-    let PleError::Read { source, .. } = e else { return Failure::Step(e.to_string()) };
+    let source = match e {
+        PleError::Read { source, .. } => source,
+        PleError::Rotten { path, offset, .. } => {
+            let (path, offset) = (path.clone(), *offset);
+            let message = e.to_string();
+            return Failure::Rows(RowFault { message, path, offset, errno: None, device_gone: false });
+        }
+        other => return Failure::Step(other.to_string()),
+    };
     let errno = source.errno();
     Failure::Rows(RowFault {
         message: e.to_string(),

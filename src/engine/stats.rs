@@ -46,6 +46,14 @@ pub struct Stats {
 pub struct RowStats {
     /// Totals since the start.
     pub counters: RowCounters,
+    /// Different rows, counted for each run of tokens.
+    pub distinct: u64,
+    /// Reads of storage. Neighbouring rows share one.
+    pub reads: u64,
+    /// Reads that failed.
+    pub failed_reads: u64,
+    /// Of these, how many were tried again.
+    pub retries: u64,
     /// Median time of one read.
     pub read_p50: Duration,
     /// Time that 99 of 100 reads stay below.

@@ -1,5 +1,7 @@
 //! What can go wrong with rows.
 
+use std::path::PathBuf;
+
 use crate::storage::StorageError;
 
 use super::TableLayout;
@@ -59,6 +61,27 @@ pub enum PleError {
         id: u32,
         /// File, offset and reason.
         source: StorageError,
+    },
+    /// The row on storage is not the one that its checksum was made of. Other rows are not concerned.
+    #[error("row {id}: {} is damaged at offset {offset}: the row does not match its checksum in {}",
+        path.display(), checksums.display())]
+    Rotten {
+        /// The row.
+        id: u32,
+        /// The model file.
+        path: PathBuf,
+        /// Where the row begins. Unit: bytes.
+        offset: u64,
+        /// The file of checksums.
+        checksums: PathBuf,
+    },
+    /// The file of checksums is not one for this table.
+    #[error("{} {why}; make it anew with pled inspect --checksums, or remove it", path.display())]
+    Checksums {
+        /// The file.
+        path: PathBuf,
+        /// What is wrong with it.
+        why: &'static str,
     },
     /// The reader threads are gone.
     #[error("reading of rows has stopped")]

@@ -6,24 +6,31 @@
 //! stand still for in a moment is read before what is asked for ahead, and of a prompt token only the part
 //! that it needs. The rule of
 //! this room: every mode gives the same bytes, and a failed read is an error of its own batch that
-//! names file, offset and reason, after which the store works on. A file that somebody has written to
+//! names file, offset and reason, after which the store works on. A read that may do better the next time is
+//! tried again, twice at most; with checksums beside the model every row is held against its own. A file that somebody has written to
 //! since it was opened gives no more rows: they would not belong to the weights in memory.
 //!
-//! Deliberately absent: knowledge of models and block formats (rows are bytes), dequantising, retries
-//! (whoever asked decides), more than one owner (methods take `&mut self`; only reading has threads).
+//! Deliberately absent: knowledge of models and block formats (rows are bytes), dequantising, more than one owner (methods take `&mut self`; only reading has threads).
 
 mod cache;
+mod checksums;
 mod error;
+mod plan;
 mod readers;
+mod rows;
+mod source;
 mod stats;
 mod store;
 
 use std::fmt;
 use std::str::FromStr;
 
+pub use checksums::Checksums;
 pub use error::{ParseModeError, PleError};
+pub use rows::Rows;
+pub use source::TableSource;
 pub use stats::{Histogram, Stats};
-pub use store::{Cost, Pending, RowStore, Rows};
+pub use store::{Cost, Pending, RowStore};
 
 /// Where the table lies in its file.
 #[derive(Clone, Copy, Debug, PartialEq, Eq)]
@@ -40,6 +47,13 @@ impl TableLayout {
     /// Bytes of the whole table; `None` beyond 64 bits.
     pub fn n_bytes(&self) -> Option<u64> {
         (self.row_bytes as u64).checked_mul(self.n_rows.into())
+    }
+
+    /// Bytes of the whole table, if it is not empty and lies inside a file of `file_len` bytes.
+    fn check(self, file_len: u64) -> Result<usize, PleError> {
+        let end = |n: u64| self.offset.checked_add(n);
+        let inside = self.n_bytes().filter(|&n| n > 0 && end(n).is_some_and(|end| end <= file_len));
+        inside.and_then(|n| usize::try_from(n).ok()).ok_or(PleError::Layout { layout: self, file_len })
     }
 
     /// Absolute offset of a row of a table that lies inside its file.

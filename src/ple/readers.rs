@@ -5,57 +5,33 @@ use std::ops::Range;
 use std::sync::atomic::Ordering;
 use std::sync::{Arc, Condvar, Mutex, MutexGuard, PoisonError};
 use std::thread::{self, JoinHandle};
-use std::time::Instant;
+use std::time::{Duration, Instant};
 
-use crate::storage::{AlignedBytes, DirectFile, Mapping, StorageError, outward, page_size};
+use crate::storage::{AlignedBytes, DataFile, StorageError};
 
-use super::Urgency;
+use super::checksums::Checksums;
 use super::error::PleError;
+use super::source::TableSource;
 use super::stats::ReadCounters;
+use super::{TableLayout, Urgency};
 
 /// Most reads that may wait for a thread: a bound on memory, far above any prompt chunk.
 pub(super) const MAX_WAITING: usize = 65_536;
 
-/// Where rows are read from.
-pub(super) enum Source {
-    Direct(DirectFile),
-    /// A mapping of the table, and the file offset where it begins.
-    Mapped(Mapping, u64),
+/// Pauses before a read is tried again. What was disturbed for a moment is well by then; what is gone is told of
+/// soon enough.
+const RETRY_PAUSES: [Duration; 2] = [Duration::from_millis(2), Duration::from_millis(20)];
+
+/// Holds rows against their checksums.
+pub(super) struct Verifier {
+    pub(super) checksums: Checksums,
+    pub(super) layout: TableLayout,
+    pub(super) file: Arc<DataFile>,
 }
 
-impl Source {
-    /// The range of the file that is really read for these bytes.
-    pub(super) fn span(&self, offset: u64, len: usize) -> Result<Range<u64>, StorageError> {
-        match self {
-            Source::Direct(file) => file.span(offset, len),
-            Source::Mapped(..) => {
-                Ok(outward(offset, len as u64, page_size() as u64).expect("mapped bytes lie in a file"))
-            }
-        }
-    }
-
-    fn buffer(&self, len: usize) -> Result<AlignedBytes, StorageError> {
-        match self {
-            Source::Direct(file) => file.buffer(len),
-            Source::Mapped(..) => AlignedBytes::zeroed(0),
-        }
-    }
-
-    /// `len` bytes at the file offset, in `buffer` or where they are mapped.
-    fn read<'a>(
-        &'a self,
-        offset: u64,
-        len: usize,
-        buffer: &'a mut AlignedBytes,
-    ) -> Result<&'a [u8], StorageError> {
-        match self {
-            Source::Direct(file) => file.read(offset, len, buffer),
-            Source::Mapped(map, start) => {
-                let at = (offset - start) as usize;
-                map.populate(at..at + len)?;
-                Ok(&map[at..at + len])
-            }
-        }
+impl Verifier {
+    fn verify(&self, id: u32, row: &[u8]) -> Result<(), PleError> {
+        self.checksums.verify(self.layout, &self.file, id, row)
     }
 }
 
@@ -141,10 +117,9 @@ impl Read {
         Self { batch, offset, len, rows, finished: false }
     }
 
-    fn finish(mut self, outcome: Result<&[u8], StorageError>) {
+    fn finish(mut self, outcome: Result<&[u8], PleError>) {
         self.finished = true;
-        let id = self.batch.copies[self.rows.start].id;
-        self.batch.complete(self.rows.clone(), outcome.map_err(|source| PleError::Read { id, source }));
+        self.batch.complete(self.rows.clone(), outcome);
     }
 }
 
@@ -158,7 +133,8 @@ impl Drop for Read {
 
 /// What the store and its reader threads share.
 pub(super) struct Shared {
-    source: Source,
+    source: Box<dyn TableSource>,
+    verifier: Option<Verifier>,
     queue: Mutex<Queue>,
     queued: Condvar,
     counters: Arc<ReadCounters>,
@@ -203,8 +179,8 @@ impl Shared {
         queue.ahead.retain(|read| !Arc::ptr_eq(&read.batch, batch));
     }
 
-    pub(super) fn source(&self) -> &Source {
-        &self.source
+    pub(super) fn source(&self) -> &dyn TableSource {
+        &*self.source
     }
 
     fn close(&self) {
@@ -226,22 +202,42 @@ impl Shared {
 
     fn serve(&self, mut buffer: AlignedBytes) {
         while let Some(read) = self.next() {
-            let begin = Instant::now();
-            let outcome = self.source.read(read.offset, read.len, &mut buffer);
-            self.counters.record(begin.elapsed());
-            self.counters.reads.fetch_add(1, Ordering::Relaxed);
-            match &outcome {
-                Ok(_) => {
-                    let span = self.source.span(read.offset, read.len).map_or(0, |s| s.end - s.start);
-                    self.counters.bytes_read.fetch_add(span, Ordering::Relaxed);
+            let mut pauses = RETRY_PAUSES.iter();
+            let outcome = loop {
+                match self.attempt(&read, &mut buffer) {
+                    Err(e) => {
+                        self.counters.failed_reads.fetch_add(1, Ordering::Relaxed);
+                        let Some(pause) = pauses.next().filter(|_| may_pass(&e)) else { break Err(e) };
+                        self.counters.retries.fetch_add(1, Ordering::Relaxed);
+                        thread::sleep(*pause);
+                    }
+                    bytes => break bytes,
                 }
-                Err(_) => {
-                    self.counters.failed_reads.fetch_add(1, Ordering::Relaxed);
-                }
-            }
+            };
             read.finish(outcome);
         }
     }
+
+    /// Reads once and looks whether the rows are what they should be.
+    fn attempt<'a>(&'a self, read: &Read, buffer: &'a mut AlignedBytes) -> Result<&'a [u8], PleError> {
+        let rows = &read.batch.copies[read.rows.clone()];
+        let begin = Instant::now();
+        let outcome = self.source.read(read.offset, read.len, buffer);
+        self.counters.record(begin.elapsed());
+        self.counters.reads.fetch_add(1, Ordering::Relaxed);
+        let bytes = outcome.map_err(|source| PleError::Read { id: rows[0].id, source })?;
+        let span = self.source.span(read.offset, read.len).map_or(0, |s| s.end - s.start);
+        self.counters.bytes_read.fetch_add(span, Ordering::Relaxed);
+        if let Some(verifier) = &self.verifier {
+            rows.iter().try_for_each(|row| verifier.verify(row.id, &bytes[row.from..][..row.n_bytes]))?;
+        }
+        Ok(bytes)
+    }
+}
+
+/// Whether the same read may do better the next time: an error of the device, or bytes that changed on their way.
+fn may_pass(e: &PleError) -> bool {
+    matches!(e, PleError::Read { source: StorageError::Read { .. }, .. } | PleError::Rotten { .. })
 }
 
 /// The reader threads. Dropping them fails what still waits and joins them.
@@ -253,7 +249,8 @@ pub(super) struct Readers {
 impl Readers {
     /// Starts `n_threads` for reads of up to `max_read_bytes`.
     pub(super) fn start(
-        source: Source,
+        source: Box<dyn TableSource>,
+        verifier: Option<Verifier>,
         n_threads: usize,
         max_read_bytes: usize,
         counters: Arc<ReadCounters>,
@@ -267,7 +264,7 @@ impl Readers {
         }
 
         let queue = Mutex::new(Queue { urgent: VecDeque::new(), ahead: VecDeque::new(), closed: false });
-        let shared = Arc::new(Shared { source, queue, queued: Condvar::new(), counters });
+        let shared = Arc::new(Shared { source, verifier, queue, queued: Condvar::new(), counters });
         let mut readers = Self { shared, threads: Vec::new() };
         for i in 0..n_threads {
             let buffer = readers.shared.source.buffer(max_read_bytes)?;

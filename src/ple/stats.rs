@@ -12,10 +12,12 @@ pub struct Stats {
     pub distinct: u64,
     /// Of these, how many came from memory: the row cache, or all in mode `resident`.
     pub cache_hits: u64,
-    /// Reads done, successful or not. Neighbouring rows share one.
+    /// Reads done, successful or not, those tried again too. Neighbouring rows share one.
     pub reads: u64,
-    /// Reads that failed.
+    /// Reads that failed, or brought bytes that do not match their checksum.
     pub failed_reads: u64,
+    /// Of these, how many were tried again.
+    pub retries: u64,
     /// Bytes read, rounded outwards to the unit of reading.
     pub bytes_read: u64,
     /// Time spent in [`wait`](super::RowStore::wait) in nanoseconds.
@@ -81,6 +83,7 @@ fn bucket_max(bucket: usize) -> u64 {
 pub(super) struct ReadCounters {
     pub(super) reads: AtomicU64,
     pub(super) failed_reads: AtomicU64,
+    pub(super) retries: AtomicU64,
     pub(super) bytes_read: AtomicU64,
     latency: [AtomicU64; N_BUCKETS],
 }
@@ -90,6 +93,7 @@ impl ReadCounters {
         Self {
             reads: AtomicU64::new(0),
             failed_reads: AtomicU64::new(0),
+            retries: AtomicU64::new(0),
             bytes_read: AtomicU64::new(0),
             latency: [const { AtomicU64::new(0) }; N_BUCKETS],
         }

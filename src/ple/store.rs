@@ -9,14 +9,14 @@ use std::time::{Duration, Instant};
 use crate::storage::{AlignedBytes, DataFile, DirectFile};
 
 use super::cache::RowCache;
+use super::checksums::Checksums;
 use super::error::PleError;
-use super::readers::{Batch, Read, Readers, RowCopy, Shared, Source};
+use super::plan::{MAX_JOINED_BYTES, begin_reading, distinct, look_up};
+use super::readers::{Batch, Readers, RowCopy, Shared, Verifier};
+use super::rows::{RowBytes, Rows};
+use super::source::{Mapped, TableSource};
 use super::stats::{ReadCounters, Stats};
 use super::{Mode, Options, RowRequest, TableLayout, Urgency};
-
-/// Rows are read together if they touch the same unit of reading or neighbouring ones, up to this many
-/// bytes. More would keep one thread busy while the others idle.
-const MAX_JOINED_BYTES: usize = 64 << 10;
 
 /// Rows of one table by number.
 pub struct RowStore {
@@ -24,6 +24,8 @@ pub struct RowStore {
     layout: TableLayout,
     mode: Mode,
     backing: Backing,
+    /// Rows are read as wholes, because their checksums are.
+    verifies: bool,
     counters: Arc<ReadCounters>,
     rows: u64,
     distinct: u64,
@@ -44,34 +46,53 @@ enum Backing {
 impl RowStore {
     /// Opens the table. Mode `resident` reads it as a whole, and takes as long.
     pub fn open(file: Arc<DataFile>, layout: TableLayout, options: Options) -> Result<Self, PleError> {
-        let wrong = PleError::Layout { layout, file_len: file.len() };
-        let n_bytes = match layout.n_bytes() {
-            Some(n) if n > 0 && layout.offset.checked_add(n).is_some_and(|end| end <= file.len()) => n,
-            _ => return Err(wrong),
-        };
-        let Ok(n_bytes) = usize::try_from(n_bytes) else { return Err(wrong) };
+        Self::open_over(file, layout, options, None, |source| source)
+    }
+
+    /// Opens a table whose rows are held against checksums, reading from what `over` makes of the source of
+    /// the mode. Mode `resident` reads and verifies here and has no source.
+    pub fn open_over(
+        file: Arc<DataFile>,
+        layout: TableLayout,
+        options: Options,
+        checksums: Option<Checksums>,
+        over: impl FnOnce(Box<dyn TableSource>) -> Box<dyn TableSource>,
+    ) -> Result<Self, PleError> {
+        let n_bytes = layout.check(file.len())?;
         let counters = Arc::new(ReadCounters::new());
         let mode = match options.mode {
             Mode::Auto if n_bytes <= options.cache_bytes => Mode::Resident,
             Mode::Auto => Mode::Direct,
             mode => mode,
         };
-        let (source, cache_bytes) = match mode {
+        let (source, cache_bytes): (Box<dyn TableSource>, usize) = match mode {
             Mode::Resident => {
                 let mut table = AlignedBytes::zeroed(n_bytes)?;
                 file.read_bulk(layout.offset, &mut table)?;
                 file.check_unchanged()?;
-                return Ok(Self::new(file, layout, mode, Backing::Resident(Arc::new(table)), counters));
+                if let Some(checksums) = checksums {
+                    for (id, row) in (0..).zip(table.chunks_exact(layout.row_bytes)) {
+                        checksums.verify(layout, &file, id, row)?;
+                    }
+                }
+                let backing = Backing::Resident(Arc::new(table));
+                return Ok(Self::new(file, layout, mode, backing, false, counters));
             }
             // The page cache holds the rows; a second copy would gain nothing.
-            Mode::Mmap => (Source::Mapped(file.map(layout.offset, n_bytes)?, layout.offset), 0),
-            Mode::Direct | Mode::Auto => (Source::Direct(DirectFile::open(&file)?), options.cache_bytes),
+            Mode::Mmap => {
+                (Box::new(Mapped { map: file.map(layout.offset, n_bytes)?, start: layout.offset }), 0)
+            }
+            Mode::Direct | Mode::Auto => (Box::new(DirectFile::open(&file)?), options.cache_bytes),
         };
         let n_threads = options.read_threads.clamp(1, 64);
         let max_read_bytes = MAX_JOINED_BYTES.max(layout.row_bytes);
-        let readers = Readers::start(source, n_threads, max_read_bytes, Arc::clone(&counters))?;
+        let verifies = checksums.is_some();
+        let verifier = checksums.map(|checksums| Verifier { checksums, layout, file: Arc::clone(&file) });
+        let readers =
+            Readers::start(over(source), verifier, n_threads, max_read_bytes, Arc::clone(&counters))?;
         let cache = RowCache::new(cache_bytes, layout.row_bytes, layout.n_rows)?;
-        Ok(Self::new(file, layout, mode, Backing::Storage { readers, cache, uncached: Vec::new() }, counters))
+        let backing = Backing::Storage { readers, cache, uncached: Vec::new() };
+        Ok(Self::new(file, layout, mode, backing, verifies, counters))
     }
 
     fn new(
@@ -79,9 +100,21 @@ impl RowStore {
         layout: TableLayout,
         mode: Mode,
         backing: Backing,
+        verifies: bool,
         counters: Arc<ReadCounters>,
     ) -> Self {
-        Self { file, layout, mode, backing, counters, rows: 0, distinct: 0, cache_hits: 0, wait_ns: 0 }
+        Self {
+            file,
+            layout,
+            mode,
+            backing,
+            verifies,
+            counters,
+            rows: 0,
+            distinct: 0,
+            cache_hits: 0,
+            wait_ns: 0,
+        }
     }
 
     /// The mode in use: never [`Mode::Auto`].
@@ -121,7 +154,7 @@ impl RowStore {
                 return Err(PleError::NoSuchPart { id, n_bytes, row_bytes });
             }
         }
-        let (wanted, mut ranges) = distinct(n, &request);
+        let (wanted, mut ranges) = distinct(n, &request, self.verifies.then_some(row_bytes));
         let n_distinct = wanted.len();
         let mut cost = Cost::default();
         let state = match &mut self.backing {
@@ -204,6 +237,7 @@ impl RowStore {
             cache_hits: self.cache_hits,
             reads: counters.reads.load(Ordering::Relaxed),
             failed_reads: counters.failed_reads.load(Ordering::Relaxed),
+            retries: counters.retries.load(Ordering::Relaxed),
             bytes_read: counters.bytes_read.load(Ordering::Relaxed),
             wait_ns: self.wait_ns,
             read_latency: counters.latency(),
@@ -269,143 +303,6 @@ impl fmt::Debug for Outstanding {
     fn fmt(&self, f: &mut fmt::Formatter<'_>) -> fmt::Result {
         write!(f, "Outstanding({} requests)", self.ranges.len())
     }
-}
-
-/// The rows of a batch, in the order of the requests.
-#[derive(Debug)]
-pub struct Rows {
-    ranges: Vec<Range<usize>>,
-    bytes: RowBytes,
-}
-
-enum RowBytes {
-    /// The distinct rows of this batch one after the other.
-    Batch(Vec<u8>),
-    /// The whole table.
-    Table(Arc<AlignedBytes>),
-}
-
-impl Rows {
-    /// The row of the `i`-th request.
-    ///
-    /// # Panics
-    /// If `i` is not below [`len`](Self::len).
-    pub fn row(&self, i: usize) -> &[u8] {
-        let range = self.ranges[i].clone();
-        match &self.bytes {
-            RowBytes::Batch(bytes) => &bytes[range],
-            RowBytes::Table(table) => &table[range],
-        }
-    }
-
-    /// Number of requests.
-    pub fn len(&self) -> usize {
-        self.ranges.len()
-    }
-
-    /// Whether nothing was requested.
-    pub fn is_empty(&self) -> bool {
-        self.ranges.is_empty()
-    }
-}
-
-impl fmt::Debug for RowBytes {
-    fn fmt(&self, f: &mut fmt::Formatter<'_>) -> fmt::Result {
-        match self {
-            RowBytes::Batch(bytes) => write!(f, "Batch({} bytes)", bytes.len()),
-            RowBytes::Table(table) => write!(f, "Table({} bytes)", table.len()),
-        }
-    }
-}
-
-/// A distinct row of a batch.
-struct Wanted {
-    id: u32,
-    /// The most that any request wants of it.
-    n_bytes: usize,
-    /// Where it lies in the batch's buffer.
-    at: usize,
-}
-
-/// The distinct rows in order of their ids, and for each request where it lies in a buffer that holds
-/// these rows one after the other.
-fn distinct(n: usize, request: impl Fn(usize) -> RowRequest) -> (Vec<Wanted>, Vec<Range<usize>>) {
-    let mut order: Vec<usize> = (0..n).collect();
-    order.sort_unstable_by_key(|&i| request(i).id);
-    let mut wanted: Vec<Wanted> = Vec::with_capacity(n);
-    for &i in &order {
-        let RowRequest { id, n_bytes } = request(i);
-        match wanted.last_mut() {
-            Some(last) if last.id == id => last.n_bytes = last.n_bytes.max(n_bytes),
-            _ => wanted.push(Wanted { id, n_bytes, at: 0 }),
-        }
-    }
-    let mut at = 0;
-    for row in &mut wanted {
-        row.at = at;
-        at += row.n_bytes;
-    }
-    let mut ranges = vec![0..0; n];
-    let mut row = 0;
-    for i in order {
-        let RowRequest { id, n_bytes } = request(i);
-        // Requests come in the order of the rows, so the row is this one or the next.
-        row += usize::from(wanted[row].id != id);
-        ranges[i] = wanted[row].at..wanted[row].at + n_bytes;
-    }
-    (wanted, ranges)
-}
-
-/// A buffer for all rows with those from the cache in place, and the others.
-fn look_up(cache: &mut RowCache, wanted: &[Wanted]) -> (Vec<u8>, Vec<RowCopy>) {
-    let total = wanted.last().map_or(0, |last| last.at + last.n_bytes);
-    let mut bytes = vec![0; total];
-    let mut misses = Vec::new();
-    for &Wanted { id, n_bytes, at } in wanted {
-        match cache.get(id, n_bytes) {
-            Some(part) => bytes[at..at + n_bytes].copy_from_slice(part),
-            None => misses.push(RowCopy { id, n_bytes, from: 0, to: at }),
-        }
-    }
-    (bytes, misses)
-}
-
-/// Plans the reads for rows that are sorted by id and queues them.
-fn begin_reading(
-    shared: &Shared,
-    layout: &TableLayout,
-    bytes: Vec<u8>,
-    mut rows: Vec<RowCopy>,
-    urgency: Urgency,
-) -> Result<Arc<Batch>, PleError> {
-    struct Plan {
-        offset: u64,
-        len: usize,
-        rows: Range<usize>,
-        /// End of what is really read.
-        span_end: u64,
-    }
-    let mut plans: Vec<Plan> = Vec::new();
-    for (i, row) in rows.iter_mut().enumerate() {
-        let offset = layout.row_offset(row.id);
-        let span = shared.source().span(offset, row.n_bytes);
-        let span = span.map_err(|source| PleError::Read { id: row.id, source })?;
-        if let Some(last) = plans.last_mut() {
-            let from = (offset - last.offset) as usize;
-            if span.start <= last.span_end && from + row.n_bytes <= MAX_JOINED_BYTES {
-                row.from = from;
-                last.len = from + row.n_bytes;
-                last.rows.end = i + 1;
-                last.span_end = span.end;
-                continue;
-            }
-        }
-        plans.push(Plan { offset, len: row.n_bytes, rows: i..i + 1, span_end: span.end });
-    }
-    let batch = Arc::new(Batch::new(bytes, rows, plans.len()));
-    let read = |p: Plan| Read::new(Arc::clone(&batch), p.offset, p.len, p.rows);
-    shared.push(plans.into_iter().map(read).collect(), urgency)?;
-    Ok(batch)
 }
 
 /// Puts the rows of finished batches into the cache before anybody waits for them: the next chunk of

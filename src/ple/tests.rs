@@ -2,10 +2,11 @@ use std::fs::{self, OpenOptions};
 use std::os::unix::fs::FileExt;
 use std::path::{Path, PathBuf};
 use std::sync::Arc;
-use std::time::Duration;
 
 use super::*;
 use crate::storage::DataFile;
+
+mod faults;
 
 const MODES: [Mode; 3] = [Mode::Direct, Mode::Mmap, Mode::Resident];
 
@@ -417,75 +418,10 @@ fn too_many_reads_are_refused_and_the_rest_goes_on() {
 }
 
 #[test]
-fn a_file_that_is_cut_off_fails_those_rows_only() {
-    let table = Table::new(5040, 300);
-    let whole = fs::metadata(&table.path).unwrap().len();
-    for mode in [Mode::Direct, Mode::Mmap] {
-        let mut store = table.store(mode, 1 << 20);
-        // In the middle of row 200, at a page of any size for the mapping's sake.
-        let cut = (table.layout.offset + 200 * 5040 + 2000).next_multiple_of(1 << 16);
-        let first_lost = ((cut - table.layout.offset) / 5040) as u32;
-        table.set_file_len(cut);
-        let pending = store.submit(&[1, first_lost, 299, 2]).unwrap();
-        let good = store.submit(&[3, 4]).unwrap();
-        let e = store.wait(pending).unwrap_err();
-        let PleError::Read { id, source } = &e else { panic!("{e}") };
-        assert!(*id == first_lost || *id == 299, "{e}");
-        assert_eq!(source.path(), Some(&*table.path));
-        assert!(
-            source.offset().is_some_and(|o| o >= table.layout.offset + u64::from(first_lost) * 5040),
-            "{e}"
-        );
-        assert!(store.stats().failed_reads > 0);
-        // Nothing is poisoned.
-        table.check(&store.wait(good).unwrap(), &[3, 4]);
-        let pending = store.submit(&[1, 2, 3]).unwrap();
-        table.check(&store.wait(pending).unwrap(), &[1, 2, 3]);
-
-        // The file is made whole again, with the bytes it had.
-        table.set_file_len(whole);
-        let pending = store.submit(&[299, 1]).unwrap();
-        table.check(&store.wait(pending).unwrap(), &[299, 1]);
-    }
-}
-
-#[test]
 #[should_panic(expected = "another store")]
 fn batches_belong_to_their_store() {
     let table = Table::new(100, 1000);
     let (mut one, mut other) = (table.store(Mode::Direct, 0), table.store(Mode::Direct, 0));
     let pending = one.submit(&[1]).unwrap();
     let _ = other.wait(pending);
-}
-
-#[test]
-fn a_file_that_is_written_to_gives_no_more_rows() {
-    let table = Table::new(5040, 300);
-    for mode in [Mode::Direct, Mode::Mmap] {
-        let mut store = table.store(mode, 4 << 20);
-        let pending = store.submit(&[1, 2]).unwrap();
-        table.check(&store.wait(pending).unwrap(), &[1, 2]);
-        // Another model of the same size, say.
-        let other = fs::read(&table.path).unwrap().iter().map(|b| !b).collect::<Vec<u8>>();
-        let modified = fs::metadata(&table.path).unwrap().modified().unwrap();
-        fs::write(&table.path, &other).unwrap();
-        let file = OpenOptions::new().write(true).open(&table.path).unwrap();
-        file.set_modified(modified + Duration::from_nanos(1)).unwrap();
-
-        let pending = store.submit(&[3, 1]).unwrap();
-        let e = store.wait(pending).unwrap_err();
-        assert!(e.to_string().ends_with("was written to while in use"), "{e}");
-        // Not by way of the cache either.
-        let n_reads = store.stats().reads;
-        let early = store.submit(&[4, 5]).unwrap();
-        while store.stats().reads == n_reads {
-            std::thread::yield_now();
-        }
-        let late = store.submit(&[4, 5]).unwrap();
-        store.wait(late).unwrap_err();
-        store.wait(early).unwrap_err();
-
-        table.set_file_len(other.len() as u64);
-        file.set_modified(modified).unwrap();
-    }
 }

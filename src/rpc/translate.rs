@@ -200,5 +200,9 @@ fn ple(rows: RowStats) -> pb::PleStats {
         wait_ms: c.wait.as_secs_f64() * 1e3,
         read_p50_us: rows.read_p50.as_secs_f64() * 1e6,
         read_p99_us: rows.read_p99.as_secs_f64() * 1e6,
+        distinct_rows: rows.distinct,
+        reads: rows.reads,
+        failed_reads: rows.failed_reads,
+        retries: rows.retries,
     }
 }

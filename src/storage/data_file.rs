@@ -80,6 +80,11 @@ impl DataFile {
         }
     }
 
+    /// Whether it is bytes of the program, beside which no other file lies.
+    pub fn is_constant(&self) -> bool {
+        matches!(self.content, Content::Constant(_))
+    }
+
     /// Length in bytes when it was opened.
     pub fn len(&self) -> u64 {
         self.len

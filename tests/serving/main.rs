@@ -3,6 +3,7 @@
 mod cancellation;
 mod chat;
 mod engine;
+mod faults;
 mod grpc;
 mod home;
 mod load;

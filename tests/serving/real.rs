@@ -7,22 +7,33 @@ use pled::model::{Model, ModelFile};
 use pled::ops::{Compute, Kernels, Pool};
 use pled::ple::{Mode, Options, RowStore, TableLayout};
 use pled::sampling::SamplingParams;
+use pled::storage::DataFile;
 use pled::tokenizer::Tokenizer;
 
 use super::load::sixty_four_clients;
 use super::scripted::{OPTIONS, hear_all, model_file};
 use super::support::{Run, fixture, runs};
 
-pub(crate) fn engine_of(mut file: ModelFile, mode: Mode, options: EngineOptions) -> EngineHandle {
+pub(crate) fn engine_of(file: ModelFile, mode: Mode, options: EngineOptions) -> EngineHandle {
+    engine_with(file, options, |part, layout| {
+        // Small enough that rows are read again, except where the size is what is decided by.
+        let cache_bytes = if mode == Mode::Auto { 1 << 20 } else { 4096 };
+        RowStore::open(part, layout, Options { mode, cache_bytes, read_threads: 2 }).unwrap()
+    })
+}
+
+/// An engine whose rows come from the store that `open` makes.
+pub(crate) fn engine_with(
+    mut file: ModelFile,
+    options: EngineOptions,
+    open: impl FnOnce(Arc<DataFile>, TableLayout) -> RowStore,
+) -> EngineHandle {
     let tokenizer = Arc::new(Tokenizer::from_metadata(&mut file.gguf.metadata).unwrap());
     let compute = Arc::new(Compute { pool: Pool::new(2).unwrap(), kernels: Kernels::detect() });
     let model = Model::load(&file, compute).unwrap();
     let store = model.row_table().map(|t| {
         let layout = TableLayout { offset: t.offset, row_bytes: t.row_bytes, n_rows: t.n_rows };
-        // Small enough that rows are read again, except where the size is what is decided by.
-        let cache_bytes = if mode == Mode::Auto { 1 << 20 } else { 4096 };
-        let options = Options { mode, cache_bytes, read_threads: 2 };
-        RowStore::open(Arc::clone(&file.parts[t.part]), layout, options).unwrap()
+        open(Arc::clone(&file.parts[t.part]), layout)
     });
     let info = ModelInfo::of(&file, &model);
     let backend = ModelBackend::new(model, store, &options).unwrap();
