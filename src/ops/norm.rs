@@ -40,7 +40,7 @@ fn rms_norm(x: &[f32], weight: &[f32], eps: f32, out: &mut [f32]) {
     }
 }
 
-/// [`rms_norm`] in place.
+/// `rms_norm` in place.
 pub fn rms_norm_in_place(x: &mut [f32], weight: &[f32], eps: f32) {
     assert_eq!(x.len(), weight.len(), "rms_norm_in_place: lengths differ");
     let scale = inverse_rms(x, eps);
@@ -66,7 +66,7 @@ fn add_rms_norm(residual: &mut [f32], x: &[f32], weight: &[f32], eps: f32) {
     }
 }
 
-/// [`rms_norm`] of each row of `x`, `[n, weight.len()]`, on all threads.
+/// `rms_norm` of each row of `x`, `[n, weight.len()]`, on all threads.
 ///
 /// # Panics
 /// If the lengths differ.
