@@ -4,12 +4,13 @@
 //! UNAVAILABLE and not a refused connection. READY follows when the weights are resident. What stops the
 //! daemon is a signal, the engine's death, or a listener's; each way ends within a bound.
 //!
-//! Deliberately absent: what a request means (`rpc`), what is computed (`engine`).
+//! Deliberately absent: what a request means (`rpc`, `http`), what is computed (`engine`).
 
 mod embedded;
 mod load;
 mod loopback;
 mod memory_plan;
+mod services;
 
 use std::future::Future;
 use std::io;
@@ -27,12 +28,13 @@ pub use embedded::{EMBEDDED_NAME, open_model};
 pub use load::LoadedModel;
 pub use loopback::serve_while;
 pub use memory_plan::{MemoryPlan, Place, place_of};
+pub use services::{Control, Services, services};
 
 use crate::board::{self, Root, Surroundings, Verdict};
 use crate::config::Settings;
 use crate::engine::{Ended, EngineHandle, EngineOptions};
 use crate::ops::Kernels;
-use crate::rpc;
+use crate::port;
 use crate::storage::page_size;
 use crate::systemd::{Notifier, Pulse, Watchdog};
 
@@ -78,7 +80,7 @@ pub async fn run(
     let mut listeners = Listeners::bind(&settings.listen).await?;
     log::info!(listen = list(&listeners.addresses).as_str(); "listening");
     warn_of_strangers(&listeners.addresses);
-    let (services, control) = rpc::services().await;
+    let (services, control) = services().await;
     listeners.serve(services);
     bound(&listeners.addresses);
     notifier.status("loading the model");
@@ -146,7 +148,7 @@ fn death(how: Ended) -> anyhow::Error {
 struct Listeners {
     addresses: Vec<SocketAddr>,
     sockets: Vec<TcpListener>,
-    tasks: JoinSet<Result<(), tonic::transport::Error>>,
+    tasks: JoinSet<()>,
     close: watch::Sender<bool>,
 }
 
@@ -163,7 +165,7 @@ impl Listeners {
         Ok(Listeners { addresses, sockets, tasks: JoinSet::new(), close: watch::channel(false).0 })
     }
 
-    fn serve(&mut self, services: rpc::Services) {
+    fn serve(&mut self, services: Services) {
         for socket in self.sockets.drain(..) {
             let mut close = self.close.subscribe();
             let services = services.clone();
@@ -172,7 +174,7 @@ impl Listeners {
                     // An error means that the sender is gone, and with it whoever listens.
                     let _ = close.wait_for(|close| *close).await;
                 };
-                rpc::serve(socket, services, closed).await
+                port::serve(socket, services, closed).await
             });
         }
     }
@@ -180,9 +182,8 @@ impl Listeners {
     /// Ends with what was wrong when one of the tasks ends, which none does by itself.
     async fn failed(&mut self) -> anyhow::Error {
         match self.tasks.join_next().await {
-            Some(Ok(Err(error))) => anyhow::Error::from(error).context("a listener failed"),
             Some(Err(error)) => anyhow::Error::from(error).context("a listener panicked"),
-            Some(Ok(Ok(()))) | None => anyhow!("a listener ended by itself"),
+            Some(Ok(())) | None => anyhow!("a listener ended by itself"),
         }
     }
 

@@ -10,10 +10,12 @@
 //! | 2 | [`ops`], [`gguf`], [`storage`], [`board`] | kernels over shapes; the file directory; reading files; what the system tells |
 //! | 3 | [`ple`], [`model`], [`tokenizer`], [`sampling`] | row store; forward pass; text and ids; choice of a token |
 //! | 4 | [`engine`] | sequences, scheduler, the one worker thread |
-//! | 5 | [`rpc`] | gRPC on top of engine commands |
-//! | 6 | [`config`], [`systemd`] | settings; journal, readiness, watchdog |
-//! | 7 | [`daemon`] | wiring, signals, drain |
-//! | 8 | [`cli`] | commands |
+//! | 4 | [`port`] | connections, and what peers may do on them |
+//! | 5 | [`serving`] | prompts and conversations to generations, for all dialects |
+//! | 6 | [`rpc`] | gRPC |
+//! | 7 | [`config`], [`systemd`] | settings; journal, readiness, watchdog |
+//! | 8 | [`daemon`] | wiring, signals, drain |
+//! | 9 | [`cli`] | commands |
 //!
 //! `tests/architecture.rs` holds this order.
 #![deny(unsafe_code)]
@@ -27,9 +29,11 @@ pub mod gguf;
 pub mod model;
 pub mod ops;
 pub mod ple;
+pub mod port;
 pub mod quant;
 pub mod rpc;
 pub mod sampling;
+pub mod serving;
 pub mod simd;
 pub mod storage;
 pub mod systemd;

@@ -3,7 +3,7 @@
 
 mod support;
 
-use std::io::{BufRead, BufReader, Read};
+use std::io::{BufRead, BufReader, Read, Write};
 use std::net::{SocketAddr, TcpStream};
 use std::os::unix::net::UnixDatagram;
 use std::path::{Path, PathBuf};
@@ -725,8 +725,14 @@ async fn health_answers_before_during_and_after_serving() {
 fn a_second_signal_ends_the_daemon_at_once() {
     let mut daemon = Daemon::start(&tiny(), |_| {});
     daemon.wait_for_log("ready");
-    // A peer that says nothing keeps its connection open to the end of the drain.
-    let _silent = TcpStream::connect(&daemon.address).unwrap();
+    // A call whose message does not come is under way to the end of the drain.
+    let mut peer = TcpStream::connect(&daemon.address).unwrap();
+    let head = "POST /pled.v1.GenerationService/Generate HTTP/1.1\r\nHost: pled\r\nContent-Length: 5\r\n\
+        Content-Type: application/grpc\r\nExpect: 100-continue\r\n\r\n";
+    peer.write_all(head.as_bytes()).unwrap();
+    let mut expected = [0; 12];
+    peer.read_exact(&mut expected).unwrap();
+    assert_eq!(&expected, b"HTTP/1.1 100");
     daemon.signal(Signal::TERM);
     daemon.wait_for_log("stopping");
     daemon.signal(Signal::TERM);

@@ -6,8 +6,8 @@ use tonic::{Request, Response, Status};
 
 use super::pb;
 use super::pb::admin_service_server::AdminService;
-use super::state::State;
 use super::translate;
+use crate::serving::State;
 
 #[derive(Debug)]
 pub(super) struct Service {

@@ -1,30 +1,29 @@
 //! The deadline of a call, as its client states it in `grpc-timeout`.
 //!
-//! tonic keeps that time too, but answers CANCELLED, and only until the headers of the answer are sent.
-//! This layer stands inside of tonic's and is a little earlier: it answers DEADLINE_EXCEEDED, also while a
+//! This layer stands around all that a call may wait for: it answers DEADLINE_EXCEEDED, also while a
 //! request's own bytes are still on their way, and tells methods that answer in streams what their
-//! deadline is.
+//! deadline is. Calls of other dialects have no such header and pass.
 
 use std::future::Future;
 use std::pin::Pin;
 use std::task::{Context, Poll};
 use std::time::{Duration, Instant};
 
-use tonic::codegen::{Service, http};
-use tonic::{Status, body::Body};
+use axum::body::Body;
+use axum::http;
+use tonic::Status;
+use tonic::codegen::Service;
 
-use super::status::Problem;
+use super::is_grpc;
+use crate::serving::Problem;
 
 /// Stands among the extensions of requests whose client waits no longer than this.
 #[derive(Clone, Copy, Debug, PartialEq, Eq)]
 pub(super) struct Deadline(pub(super) Instant);
 
-/// How much earlier than tonic's timer; more than a timer's resolution of 1 ms.
-const LEAD: Duration = Duration::from_millis(2);
-
 /// Keeps the deadlines of the calls of a service.
 #[derive(Clone, Debug)]
-pub(super) struct KeepDeadlines<S>(pub(super) S);
+pub struct KeepDeadlines<S>(pub S);
 
 type BoxFuture<T> = Pin<Box<dyn Future<Output = T> + Send>>;
 
@@ -42,8 +41,9 @@ where
     }
 
     fn call(&mut self, mut request: http::Request<B>) -> Self::Future {
-        let timeout = request.headers().get("grpc-timeout").and_then(|v| parse(v.to_str().ok()?));
-        let deadline = timeout.and_then(|t| Instant::now().checked_add(t.saturating_sub(LEAD)));
+        let timeout = request.headers().get("grpc-timeout").filter(|_| is_grpc(request.headers()));
+        let timeout = timeout.and_then(|v| parse(v.to_str().ok()?));
+        let deadline = timeout.and_then(|t| Instant::now().checked_add(t));
         let Some(deadline) = deadline else { return Box::pin(self.0.call(request)) };
         request.extensions_mut().insert(Deadline(deadline));
         let answer = self.0.call(request);
@@ -56,7 +56,7 @@ where
     }
 }
 
-/// A `grpc-timeout` value: at most 8 digits and a unit. As with tonic, anything else is no timeout.
+/// A `grpc-timeout` value: at most 8 digits and a unit. Anything else is no timeout.
 fn parse(value: &str) -> Option<Duration> {
     let (digits, unit) = value.split_at_checked(value.len().checked_sub(1)?)?;
     if digits.len() > 8 || !digits.bytes().all(|b| b.is_ascii_digit()) {

@@ -10,15 +10,13 @@ use tonic::{Request, Response, Status};
 
 use super::chat;
 use super::deadline::Deadline;
-use super::intake::Place;
 use super::pb::generation_service_server::GenerationService;
 use super::pb::{self, generate_stream_response as stream};
-use super::reading::Reading;
-use super::state::State;
-use super::status::Problem;
 use super::translate;
 use super::validate::{self, Prompt};
 use crate::engine::{Event, Generation};
+use crate::port::Place;
+use crate::serving::{Problem, Reading, State};
 use crate::tokenizer::Tokenizer;
 
 #[derive(Debug)]

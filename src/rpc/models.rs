@@ -6,8 +6,8 @@ use tonic::{Request, Response, Status};
 
 use super::pb;
 use super::pb::model_service_server::ModelService;
-use super::state::State;
 use super::translate;
+use crate::serving::State;
 
 #[derive(Debug)]
 pub(super) struct Service {

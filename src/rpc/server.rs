@@ -1,60 +1,41 @@
-//! The services behind one port, and the bounds of what a peer may do there.
+//! The services of gRPC, and what they bound.
 
-use std::future::Future;
+use std::convert::Infallible;
 use std::sync::Arc;
-use std::time::Duration;
+use std::task::{Context, Poll};
 
-use tokio::net::TcpListener;
+use axum::Router;
+use axum::body::Body;
+use axum::http::{Request, Response};
+use http_body_util::BodyExt;
+use tonic::Status;
+use tonic::codegen::{Service, StdError};
 use tonic::service::Routes;
 use tonic_health::ServingStatus;
 use tonic_health::server::HealthReporter;
 
-use super::connection::{Bounds, Connections};
-use super::deadline::KeepDeadlines;
-use super::intake::Intake;
 use super::pb::admin_service_server::{self, AdminServiceServer};
 use super::pb::generation_service_server::{self, GenerationServiceServer};
 use super::pb::model_service_server::{self, ModelServiceServer};
 use super::pb::tokenizer_service_server::{self, TokenizerServiceServer};
-use super::state::State;
 use super::{admin, generation, models, pb, tokens};
-use crate::engine::EngineHandle;
+use crate::port::{Late, MAX_MESSAGE_BYTES};
+use crate::serving::State;
 
-/// The largest message that is read. Unit: bytes.
-pub const MAX_MESSAGE_BYTES: usize = 4 << 20;
-/// The same for services that are asked short questions.
+/// The largest message to services that are asked short questions. Unit: bytes.
 const MAX_QUESTION_BYTES: usize = 16 << 10;
-/// Connections at a time.
-const MAX_CONNECTIONS: usize = 128;
-/// A connection on which nothing comes at all is closed after this.
-const GREETING: Duration = Duration::from_secs(10);
-/// Calls at a time on one connection.
-const MAX_STREAMS: u32 = 64;
-/// Bytes that a call may send before somebody looks at them. All calls of a connection may: those that
-/// wait for a place must not keep the bytes of others from coming.
-const MAX_UNREAD_BYTES: u32 = 16 << 10;
-/// Headers of a call. Unit: bytes.
-const MAX_HEADER_BYTES: u32 = 16 << 10;
-/// A connection on which nothing comes is asked for a sign of life after this,
-const PING_EVERY: Duration = Duration::from_secs(20);
-/// and given up if it gives none for this.
-const PING_TIMEOUT: Duration = Duration::from_secs(10);
 
-/// All services, for any number of listeners: what they bound they bound together.
+/// All calls of gRPC.
 #[derive(Clone, Debug)]
-pub struct Services(KeepDeadlines<Intake<Routes>>);
+pub struct Calls(Router);
 
-/// What the services are told from outside.
+/// What those hear who ask about health.
 #[derive(Clone, Debug)]
-pub struct Control {
-    state: Arc<State>,
-    health: HealthReporter,
-}
+pub struct Health(HealthReporter);
 
-/// The services, and their control. Until [`Control::ready`] every method but health and reflection
-/// answers UNAVAILABLE.
-pub async fn services() -> (Services, Control) {
-    let state = Arc::new(State::new());
+/// The services over `state`, and their health, which is NOT_SERVING. As long as the state has no model every
+/// method but health and reflection answers UNAVAILABLE.
+pub async fn services(state: Arc<State>) -> (Calls, Health) {
     let (health, health_service) = tonic_health::server::health_reporter();
     let reflection = tonic_reflection::server::Builder::configure()
         .register_encoded_file_descriptor_set(pb::DESCRIPTORS)
@@ -62,33 +43,24 @@ pub async fn services() -> (Services, Control) {
         .build_v1()
         .expect("the descriptors were compiled together with the services");
     let generation = generation::Service { state: Arc::clone(&state) };
-    let tokens = tokens::Service { state: Arc::clone(&state) };
+    let tokens = tokens::Service::new(Arc::clone(&state));
     let models = models::Service { state: Arc::clone(&state) };
-    let admin = admin::Service { state: Arc::clone(&state) };
+    let admin = admin::Service { state };
     let routes = Routes::new(health_service)
         .add_service(reflection)
         .add_service(GenerationServiceServer::new(generation).max_decoding_message_size(MAX_MESSAGE_BYTES))
         .add_service(TokenizerServiceServer::new(tokens).max_decoding_message_size(MAX_MESSAGE_BYTES))
         .add_service(ModelServiceServer::new(models).max_decoding_message_size(MAX_QUESTION_BYTES))
         .add_service(AdminServiceServer::new(admin).max_decoding_message_size(MAX_QUESTION_BYTES));
-    let control = Control { state, health };
-    control.set_health(ServingStatus::NotServing).await;
-    (Services(KeepDeadlines(Intake::new(routes.prepare()))), control)
+    let health = Health(health);
+    health.set(false).await;
+    (Calls(routes.prepare().into_axum_router()), health)
 }
 
-impl Control {
-    /// The weights are resident: lets requests in.
-    pub async fn ready(&self, engine: EngineHandle) {
-        self.state.set(engine);
-        self.set_health(ServingStatus::Serving).await;
-    }
-
-    /// The engine is about to be drained: tells those who ask about health.
-    pub async fn draining(&self) {
-        self.set_health(ServingStatus::NotServing).await;
-    }
-
-    async fn set_health(&self, status: ServingStatus) {
+impl Health {
+    /// Tells whether requests are taken in.
+    pub async fn set(&self, serving: bool) {
+        let status = if serving { ServingStatus::Serving } else { ServingStatus::NotServing };
         let services = [
             // The server as a whole.
             "",
@@ -98,27 +70,29 @@ impl Control {
             admin_service_server::SERVICE_NAME,
         ];
         for service in services {
-            self.health.set_service_status(service, status).await;
+            self.0.set_service_status(service, status).await;
         }
     }
 }
 
-/// Serves connections of `listener` until `shutdown`, then until the calls under way have ended. A peer
-/// that stays connected and reads nothing can delay that end: the caller bounds it.
-pub async fn serve(
-    listener: TcpListener,
-    services: Services,
-    shutdown: impl Future<Output = ()>,
-) -> Result<(), tonic::transport::Error> {
-    let bounds = Bounds { max_connections: MAX_CONNECTIONS, greeting: GREETING };
-    let incoming = Connections::new(listener, bounds);
-    tonic::transport::Server::builder()
-        .max_concurrent_streams(MAX_STREAMS)
-        .initial_stream_window_size(MAX_UNREAD_BYTES)
-        .initial_connection_window_size(MAX_STREAMS * MAX_UNREAD_BYTES)
-        .http2_max_header_list_size(MAX_HEADER_BYTES)
-        .http2_keepalive_interval(Some(PING_EVERY))
-        .http2_keepalive_timeout(Some(PING_TIMEOUT))
-        .serve_with_incoming_shutdown(services.0, incoming, shutdown)
-        .await
+impl Service<Request<Body>> for Calls {
+    type Response = Response<Body>;
+    type Error = Infallible;
+    type Future = <Router as Service<Request<Body>>>::Future;
+
+    fn poll_ready(&mut self, cx: &mut Context<'_>) -> Poll<Result<(), Infallible>> {
+        Service::<Request<Body>>::poll_ready(&mut self.0, cx)
+    }
+
+    fn call(&mut self, request: Request<Body>) -> Self::Future {
+        self.0.call(request.map(|body| Body::new(body.map_err(in_words_of_grpc))))
+    }
+}
+
+/// Why the rest of a message does not come.
+fn in_words_of_grpc(e: axum::Error) -> StdError {
+    match e.into_inner().downcast::<Late>() {
+        Ok(late) => Status::deadline_exceeded(late.to_string()).into(),
+        Err(other) => other,
+    }
 }

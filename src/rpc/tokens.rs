@@ -2,22 +2,38 @@
 
 use std::sync::Arc;
 
+use tokio::sync::Semaphore;
 use tonic::{Request, Response, Status};
 
 use super::chat;
-use super::intake::{Held, Place};
 use super::pb;
 use super::pb::count_tokens_request::Input;
 use super::pb::tokenizer_service_server::TokenizerService;
-use super::state::State;
-use super::status::Problem;
 use super::translate;
 use super::validate::{self, MAX_COUNT_BYTES, MAX_TOKENIZE_BYTES};
+use crate::port::{Held, Place};
+use crate::serving::{self, Problem, State};
 use crate::tokenizer::{Specials, Tokenizer};
+
+/// Answers that are made or wait for their peers to take them.
+const LARGE_ANSWERS: usize = 16;
 
 #[derive(Debug)]
 pub(super) struct Service {
-    pub(super) state: Arc<State>,
+    state: Arc<State>,
+    large_answers: Arc<Semaphore>,
+}
+
+impl Service {
+    pub(super) fn new(state: Arc<State>) -> Self {
+        Self { state, large_answers: Arc::new(Semaphore::new(LARGE_ANSWERS)) }
+    }
+
+    /// A place for an answer that is large for its request.
+    fn large_answer(&self) -> Result<Held, Problem> {
+        let permit = Arc::clone(&self.large_answers).try_acquire_owned();
+        permit.map(Held::new).map_err(|_| Problem::Busy)
+    }
 }
 
 #[tonic::async_trait]
@@ -30,7 +46,7 @@ impl TokenizerService for Service {
         let message = request.into_inner();
         let ready = self.state.model(&message.model)?;
         validate::tokenize(&message.text, MAX_TOKENIZE_BYTES)?;
-        let held = self.state.large_answer()?;
+        let held = self.large_answer()?;
         let specials = if message.parse_special.unwrap_or(true) { Specials::Parse } else { Specials::Plain };
         let answer = self.state.with_tokenizer(ready, move |tokenizer| {
             let ids = match message.add_bos {
@@ -51,7 +67,7 @@ impl TokenizerService for Service {
         let message = request.into_inner();
         let ready = self.state.model(&message.model)?;
         validate::detokenize(&message.ids, ready.engine.limits().n_vocab)?;
-        let held = self.state.large_answer()?;
+        let held = self.large_answer()?;
         let text = self.state.with_tokenizer(ready, move |tokenizer| tokenizer.decode(&message.ids));
         Ok(until_delivered(pb::DetokenizeResponse { text: text.await? }, held))
     }
@@ -73,7 +89,10 @@ impl TokenizerService for Service {
                 let encode = move |t: &Tokenizer| t.encode_prompt(&text, Specials::Parse);
                 self.state.with_tokenizer(ready, encode).await?
             }
-            Some(Input::Chat(conversation)) => chat::prompt(&self.state, ready, conversation).await?.0,
+            Some(Input::Chat(message)) => {
+                let conversation = chat::conversation(ready, message)?;
+                serving::prompt(&self.state, ready, conversation).await?.0
+            }
         };
         Ok(Response::new(pb::CountTokensResponse { n_tokens: translate::count(tokens.len()) }))
     }

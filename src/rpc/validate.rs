@@ -1,11 +1,11 @@
-//! Messages to requests: what the wire leaves open is checked here or by [`Request::new`], once.
+//! Messages to requests: what the wire leaves open is checked here or by the engine's own request, once.
 
 use std::time::{Duration, Instant};
 
 use super::pb;
-use super::status::Problem;
-use crate::engine::{Draft, Limits, Request, RequestError, Stopping, Violation};
+use crate::engine::{Draft, Stopping, Violation};
 use crate::sampling::SamplingParams;
+use crate::serving::{Problem, Promptless};
 
 /// The most tokens that a Detokenize call takes: their text may be a hundred times as long.
 pub(super) const MAX_DETOKENIZE_IDS: usize = 1 << 17;
@@ -21,14 +21,6 @@ pub(super) enum Prompt {
     Text(String),
     /// Taken as it is.
     Tokens(Vec<u32>),
-}
-
-/// A GenerateRequest in which everything but the prompt is translated.
-#[derive(Debug)]
-pub(super) struct Promptless {
-    /// The field that the prompt came in.
-    field: &'static str,
-    rest: Draft,
 }
 
 /// Translates a message. The prompt comes later, because tokenising takes time.
@@ -77,29 +69,6 @@ pub(super) fn chat_options(
     let sampling = sampling(message.sampling.clone().unwrap_or_default(), defaults);
     let rest = Draft { sampling, stopping, request_id, deadline, ..Draft::default() };
     Ok(Promptless { field: "messages", rest })
-}
-
-impl Promptless {
-    /// The request, with its prompt in tokens.
-    pub(super) fn with_prompt(self, prompt: Vec<u32>, limits: Limits) -> Result<Request, Problem> {
-        let Self { field, rest } = self;
-        Request::new(Draft { prompt, ..rest }, limits).map_err(|e| match e {
-            RequestError::Fields(all) => {
-                Problem::Fields(all.into_iter().map(|v| at_prompt(v, field)).collect())
-            }
-            RequestError::PromptTooLong { n_prompt, n_ctx } => {
-                Problem::PromptTooLong { field, n_prompt, at_least: false, n_ctx }
-            }
-        })
-    }
-}
-
-/// Names the field of the message that the engine calls the prompt.
-fn at_prompt(v: Violation, prompt: &str) -> Violation {
-    match v.field.strip_prefix("prompt") {
-        Some(index) => Violation { field: format!("{prompt}{index}"), ..v },
-        None => v,
-    }
 }
 
 fn sampling(message: pb::SamplingParams, defaults: &SamplingParams) -> SamplingParams {

@@ -3,13 +3,15 @@
 use std::net::SocketAddr;
 use std::time::Duration;
 
+use pled::daemon::{self, Control};
 use pled::engine::EngineHandle;
+use pled::port;
+use pled::rpc::pb;
 use pled::rpc::pb::admin_service_client::AdminServiceClient;
 use pled::rpc::pb::generate_stream_response::Event;
 use pled::rpc::pb::generation_service_client::GenerationServiceClient;
 use pled::rpc::pb::model_service_client::ModelServiceClient;
 use pled::rpc::pb::tokenizer_service_client::TokenizerServiceClient;
-use pled::rpc::{self, Control, pb};
 use tokio::net::TcpListener;
 use tokio::sync::oneshot;
 use tokio::task::JoinHandle;
@@ -22,7 +24,7 @@ pub(crate) struct Server {
     pub(crate) addr: SocketAddr,
     pub(crate) control: Control,
     stop: oneshot::Sender<()>,
-    serving: JoinHandle<Result<(), tonic::transport::Error>>,
+    serving: JoinHandle<()>,
 }
 
 impl Server {
@@ -30,12 +32,12 @@ impl Server {
     pub(crate) async fn loading() -> Self {
         let listener = TcpListener::bind("127.0.0.1:0").await.unwrap();
         let addr = listener.local_addr().unwrap();
-        let (services, control) = rpc::services().await;
+        let (services, control) = daemon::services().await;
         let (stop, stopped) = oneshot::channel();
         let shutdown = async {
             let _ = stopped.await;
         };
-        let serving = tokio::spawn(rpc::serve(listener, services, shutdown));
+        let serving = tokio::spawn(port::serve(listener, services, shutdown));
         Self { addr, control, stop, serving }
     }
 
@@ -68,7 +70,7 @@ impl Server {
     /// Ends as the daemon does; clients have to be gone.
     pub(crate) async fn stop(self) {
         let _ = self.stop.send(());
-        tokio::time::timeout(PATIENCE, self.serving).await.expect("the server ends").unwrap().unwrap();
+        tokio::time::timeout(PATIENCE, self.serving).await.expect("the server ends").unwrap();
     }
 }
 

@@ -103,6 +103,11 @@ impl AnswerParser {
         }
     }
 
+    /// Whether the last token was of the answer's own text.
+    pub fn is_in_final_text(&self) -> bool {
+        matches!(self.state, State::Final)
+    }
+
     /// The answer has ended: appends what is left.
     pub fn finish(&mut self, out: &mut Vec<Answer>) {
         self.leave(out);

@@ -9,12 +9,12 @@ use std::sync::Arc;
 use std::task::{Context, Poll, ready};
 use std::time::Duration;
 
+use axum::body::{Body, Bytes, HttpBody};
+use axum::{BoxError, http};
 use http_body::Frame;
 use tokio::sync::{OwnedSemaphorePermit, Semaphore};
 use tokio::time::{Sleep, sleep};
-use tonic::Status;
-use tonic::body::Body;
-use tonic::codegen::{Body as HttpBody, Bytes, Service, StdError, http};
+use tower_service::Service;
 
 /// Messages that arrive, or are made requests, at a time.
 const MAX_ARRIVING: usize = 32;
@@ -27,31 +27,33 @@ const PIECE_BYTES: usize = 16 << 10;
 /// Stands among the extensions of a request: the place that it has while it is looked at. Its methods
 /// keep it until the message is gone.
 #[derive(Clone, Debug)]
-pub(super) struct Place {
+pub struct Place {
     _permit: Arc<OwnedSemaphorePermit>,
 }
 
 /// Stands among the extensions of an answer: given back when the peer has taken the answer, or is gone.
 #[derive(Clone, Debug)]
-pub(super) struct Held {
+pub struct Held {
     _permit: Arc<OwnedSemaphorePermit>,
 }
 
 impl Held {
-    pub(super) fn new(permit: OwnedSemaphorePermit) -> Self {
+    /// Holds a place until the answer is gone.
+    pub fn new(permit: OwnedSemaphorePermit) -> Self {
         Self { _permit: Arc::new(permit) }
     }
 }
 
 /// Keeps the bounds for the calls of a service, over all connections.
 #[derive(Clone, Debug)]
-pub(super) struct Intake<S> {
+pub struct Intake<S> {
     service: S,
     arriving: Arc<Semaphore>,
 }
 
 impl<S> Intake<S> {
-    pub(super) fn new(service: S) -> Self {
+    /// Bounds around a service, which copies share.
+    pub fn new(service: S) -> Self {
         Self { service, arriving: Arc::new(Semaphore::new(MAX_ARRIVING)) }
     }
 }
@@ -63,7 +65,7 @@ where
     S: Service<http::Request<Body>, Response = http::Response<Body>> + Clone + Send + 'static,
     S::Future: Send,
     B: HttpBody<Data = Bytes> + Send + Unpin + 'static,
-    B::Error: Into<StdError>,
+    B::Error: Into<BoxError>,
 {
     type Response = S::Response;
     type Error = S::Error;
@@ -94,26 +96,30 @@ where
     }
 }
 
+/// What reading a message ends with that takes too long to arrive.
+#[derive(Clone, Copy, Debug, PartialEq, Eq, thiserror::Error)]
+#[error("the message did not arrive within {} s", ARRIVAL.as_secs())]
+pub struct Late;
+
 /// The bytes of a request, which have to arrive in time.
 struct Arriving<B> {
     body: B,
     limit: Pin<Box<Sleep>>,
 }
 
-impl<B: HttpBody<Data = Bytes, Error: Into<StdError>> + Unpin> HttpBody for Arriving<B> {
+impl<B: HttpBody<Data = Bytes, Error: Into<BoxError>> + Unpin> HttpBody for Arriving<B> {
     type Data = Bytes;
-    type Error = StdError;
+    type Error = BoxError;
 
     fn poll_frame(
         mut self: Pin<&mut Self>,
         cx: &mut Context<'_>,
-    ) -> Poll<Option<Result<Frame<Bytes>, StdError>>> {
+    ) -> Poll<Option<Result<Frame<Bytes>, BoxError>>> {
         if let Poll::Ready(frame) = Pin::new(&mut self.body).poll_frame(cx) {
             return Poll::Ready(frame.map(|frame| frame.map_err(Into::into)));
         }
         ready!(self.limit.as_mut().poll(cx));
-        let late = format!("the message did not arrive within {} s", ARRIVAL.as_secs());
-        Poll::Ready(Some(Err(Status::deadline_exceeded(late).into())))
+        Poll::Ready(Some(Err(Late.into())))
     }
 
     fn is_end_stream(&self) -> bool {
@@ -130,16 +136,16 @@ struct Delivery {
 
 impl HttpBody for Delivery {
     type Data = Bytes;
-    type Error = Status;
+    type Error = axum::Error;
 
     fn poll_frame(
         mut self: Pin<&mut Self>,
         cx: &mut Context<'_>,
-    ) -> Poll<Option<Result<Frame<Bytes>, Status>>> {
+    ) -> Poll<Option<Result<Frame<Bytes>, axum::Error>>> {
         if self.rest.is_empty() {
             match ready!(Pin::new(&mut self.body).poll_frame(cx)).map(|frame| frame.map(Frame::into_data)) {
                 None => return Poll::Ready(None),
-                Some(Err(status)) => return Poll::Ready(Some(Err(status))),
+                Some(Err(e)) => return Poll::Ready(Some(Err(e))),
                 Some(Ok(Err(trailers))) => return Poll::Ready(Some(Ok(trailers))),
                 Some(Ok(Ok(data))) => self.rest = data,
             }
@@ -168,12 +174,12 @@ mod tests {
 
     impl HttpBody for Frames {
         type Data = Bytes;
-        type Error = StdError;
+        type Error = BoxError;
 
         fn poll_frame(
             mut self: Pin<&mut Self>,
             _: &mut Context<'_>,
-        ) -> Poll<Option<Result<Frame<Bytes>, StdError>>> {
+        ) -> Poll<Option<Result<Frame<Bytes>, BoxError>>> {
             match self.frames.pop_front() {
                 Some(data) => Poll::Ready(Some(Ok(Frame::data(Bytes::from_static(data))))),
                 None if self.ends => Poll::Ready(None),
@@ -193,7 +199,7 @@ mod tests {
         let mut body = Arriving { body, limit: Box::pin(sleep(Duration::from_millis(20))) };
         assert_eq!(next(&mut body).await.unwrap().unwrap(), "begun");
         let late = next(&mut body).await.unwrap().unwrap_err();
-        assert_eq!(Status::from_error(late).code(), tonic::Code::DeadlineExceeded);
+        assert!(late.is::<Late>(), "{late}");
     }
 
     #[tokio::test]

@@ -10,18 +10,20 @@ use crate::engine::{Event, Failure, Generation};
 
 /// A generation that is read as it comes. Dropping it cancels the generation.
 #[derive(Debug)]
-pub(super) struct Reading {
+pub struct Reading {
     /// `None` after the last event.
     generation: Option<Generation>,
     deadline: Option<Pin<Box<Sleep>>>,
 }
 
 impl Reading {
-    pub(super) fn new(generation: Generation, deadline: Option<Instant>) -> Self {
+    /// Reads a generation until its end or `deadline`.
+    pub fn new(generation: Generation, deadline: Option<Instant>) -> Self {
         Self { generation: Some(generation), deadline: deadline.map(|at| Box::pin(sleep_until(at.into()))) }
     }
 
-    pub(super) fn poll_event(&mut self, cx: &mut Context<'_>) -> Poll<Option<Event>> {
+    /// The next event; `None` after the last.
+    pub fn poll_event(&mut self, cx: &mut Context<'_>) -> Poll<Option<Event>> {
         let Some(generation) = &mut self.generation else { return Poll::Ready(None) };
         if let Poll::Ready(event) = generation.poll_next(cx) {
             return Poll::Ready(event);

@@ -1,54 +1,73 @@
-//! What the services share: the engine, once there is one.
+//! What all calls share: the engine, once there is one.
 
 use std::hash::{BuildHasher, Hasher, RandomState};
-use std::sync::atomic::{AtomicU64, Ordering};
+use std::sync::atomic::{AtomicBool, AtomicU64, Ordering};
 use std::sync::{Arc, OnceLock};
 use std::time::{Duration, Instant};
 
 use tokio::sync::Semaphore;
 use tokio::task;
 
-use super::intake::Held;
-use super::status::Problem;
+use super::Problem;
 use crate::engine::EngineHandle;
 use crate::tokenizer::{Specials, Tokenizer};
 
 /// Texts that are tokenised at a time. One long text does not hold up all others; more would take the
 /// cores from the model.
 const TOKENIZERS: usize = 2;
-/// Answers of the tokenizer that are made or wait for their peers to take them.
-const LARGE_ANSWERS: usize = 16;
 
+/// What all calls share.
 #[derive(Debug)]
-pub(super) struct State {
+pub struct State {
     ready: OnceLock<Ready>,
     tokenizing: Arc<Semaphore>,
-    large_answers: Arc<Semaphore>,
+    draining: AtomicBool,
     started: Instant,
     request_ids: RequestIds,
 }
 
 /// A loaded model.
 #[derive(Debug)]
-pub(super) struct Ready {
-    pub(super) engine: EngineHandle,
+pub struct Ready {
+    /// The engine that computes it.
+    pub engine: EngineHandle,
     /// The longest text of a token. Unit: bytes.
     longest_piece: usize,
 }
 
+/// Where the server is between its start and its end.
+#[derive(Clone, Copy, Debug, PartialEq, Eq)]
+pub enum Life {
+    /// There is no model yet.
+    Loading,
+    /// Requests are taken in.
+    Serving,
+    /// Running answers may finish.
+    Draining,
+    /// The engine's thread is gone.
+    Ended,
+}
+
+impl Default for State {
+    fn default() -> Self {
+        Self::new()
+    }
+}
+
 impl State {
-    pub(super) fn new() -> Self {
+    /// The state of a server without a model.
+    pub fn new() -> Self {
         Self {
             ready: OnceLock::new(),
             tokenizing: Arc::new(Semaphore::new(TOKENIZERS)),
-            large_answers: Arc::new(Semaphore::new(LARGE_ANSWERS)),
+            draining: AtomicBool::new(false),
             started: Instant::now(),
             request_ids: RequestIds::new(),
         }
     }
 
     /// Lets requests in. Only the first engine counts.
-    pub(super) fn set(&self, engine: EngineHandle) {
+    pub fn set(&self, engine: EngineHandle) {
         let tokenizer = engine.tokenizer();
         let lengths = (0..tokenizer.n_vocab() as u32).filter_map(|id| tokenizer.piece(id).map(<[u8]>::len));
         let longest_piece = lengths.max().unwrap_or(1).max(1);
@@ -56,7 +75,7 @@ impl State {
     }
 
     /// The engine for a request that names `model`.
-    pub(super) fn model(&self, model: &str) -> Result<&Ready, Problem> {
+    pub fn model(&self, model: &str) -> Result<&Ready, Problem> {
         let ready = self.ready.get().ok_or(Problem::Loading)?;
         if model.is_empty() || model == ready.engine.model().id {
             return Ok(ready);
@@ -65,28 +84,38 @@ impl State {
         Err(Problem::UnknownModel(model.chars().take(100).collect::<String>().escape_debug().to_string()))
     }
 
-    pub(super) fn uptime(&self) -> Duration {
+    /// The engine is about to be drained.
+    pub fn set_draining(&self) {
+        self.draining.store(true, Ordering::Relaxed);
+    }
+
+    /// Where the server is.
+    pub fn life(&self) -> Life {
+        match self.ready.get() {
+            _ if self.draining.load(Ordering::Relaxed) => Life::Draining,
+            None => Life::Loading,
+            Some(ready) if ready.engine.how_ended().is_some() => Life::Ended,
+            Some(_) => Life::Serving,
+        }
+    }
+
+    /// Time since the start.
+    pub fn uptime(&self) -> Duration {
         self.started.elapsed()
     }
 
     /// The name of a request: the caller's, or a new one.
-    pub(super) fn request_id(&self, given: &str) -> String {
+    pub fn request_id(&self, given: &str) -> String {
         if given.is_empty() { self.unique_name() } else { given.to_owned() }
     }
 
     /// A name that nothing else has, of this or an earlier process.
-    pub(super) fn unique_name(&self) -> String {
+    pub fn unique_name(&self) -> String {
         self.request_ids.next()
     }
 
-    /// A place for an answer that is large for its request.
-    pub(super) fn large_answer(&self) -> Result<Held, Problem> {
-        let permit = Arc::clone(&self.large_answers).try_acquire_owned();
-        permit.map(Held::new).map_err(|_| Problem::Busy)
-    }
-
     /// Runs a computation over text outside of the threads that serve sockets, a bounded number at a time.
-    pub(super) async fn with_tokenizer<T: Send + 'static>(
+    pub async fn with_tokenizer<T: Send + 'static>(
         &self,
         ready: &Ready,
         f: impl FnOnce(&Tokenizer) -> T + Send + 'static,
@@ -104,7 +133,7 @@ impl State {
     }
 
     /// The tokens of a prompt text.
-    pub(super) async fn prompt_tokens(&self, ready: &Ready, text: String) -> Result<Vec<u32>, Problem> {
+    pub async fn prompt_tokens(&self, ready: &Ready, text: String) -> Result<Vec<u32>, Problem> {
         ready.check_prompt_bytes("text", text.len())?;
         self.with_tokenizer(ready, move |tokenizer| tokenizer.encode_prompt(&text, Specials::Parse)).await
     }
@@ -112,13 +141,13 @@ impl State {
 
 impl Ready {
     /// Refuses what cannot fit the context however it is tokenised, before time is spent on it.
-    pub(super) fn check_prompt_bytes(&self, field: &'static str, n_bytes: usize) -> Result<(), Problem> {
+    pub fn check_prompt_bytes(&self, field: &str, n_bytes: usize) -> Result<(), Problem> {
         let n_ctx = self.engine.limits().n_ctx;
         let n_prompt = n_bytes.div_ceil(self.longest_piece);
         if n_prompt <= n_ctx {
             return Ok(());
         }
-        Err(Problem::PromptTooLong { field, n_prompt, at_least: true, n_ctx })
+        Err(Problem::PromptTooLong { field: field.to_owned(), n_prompt, at_least: true, n_ctx })
     }
 }
 

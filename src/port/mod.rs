@@ -1,0 +1,22 @@
+//! The port: connections, what peers may do on them, and what all of them together can make the server hold.
+//!
+//! The rule of the room: every bound that a stranger can run into before anybody looks at what he says stands
+//! here, once for all dialects. HTTP/1.1 and HTTP/2 (without TLS) are told apart by their first bytes.
+//!
+//! | file | what it bounds |
+//! |---|---|
+//! | `connection` | how many connections, how long they may be silent, how long they may not read |
+//! | `serve` | headers, calls at a time, bytes that nobody has looked at yet |
+//! | `intake` | messages that arrive at a time and the time that they may take, large answers |
+//!
+//! Deliberately absent: what a message means.
+
+mod connection;
+mod intake;
+mod serve;
+
+pub use intake::{Held, Intake, Late, Place};
+pub use serve::serve;
+
+/// The largest message that is read. Unit: bytes.
+pub const MAX_MESSAGE_BYTES: usize = 4 << 20;

@@ -1,0 +1,30 @@
+//! What the dialects of clients share: the loaded model, prompts and conversations to generations, and what can go wrong.
+//!
+//! The rule of the room: a dialect translates words, and nothing else. Whatever needs the model (is it there,
+//! what does a conversation become, what does its answer mean) stands here once, so that all dialects answer alike.
+//!
+//! | file | what it holds |
+//! |---|---|
+//! | `state` | the engine, once there is one; names; who may use the tokenizer |
+//! | `promptless` | requests whose prompt is not in tokens yet |
+//! | `reading` | the events of a generation |
+//! | `chat` | conversations, checked, and their prompts |
+//! | `answering`, `turn` | an answer as it comes, in text, thoughts and calls |
+//! | `problem` | everything that a call can end with besides an answer |
+//!
+//! Deliberately absent: any wire format, any status code.
+
+mod answering;
+mod chat;
+mod problem;
+mod promptless;
+mod reading;
+mod state;
+mod turn;
+
+pub use answering::{Answering, Ending, Piece};
+pub use chat::{conversation, prompt};
+pub use problem::{Problem, RESTART, SOON};
+pub use promptless::Promptless;
+pub use reading::Reading;
+pub use state::{Life, Ready, State};

@@ -1,0 +1,124 @@
+//! Everything that a call can end with besides an answer. Each dialect has one table of it to its status codes.
+
+use std::time::Duration;
+
+use crate::engine::{Failure, RowFault, SubmitError, Violation};
+
+/// What a caller is told to wait while the server starts or ends. systemd starts it again at once; most of
+/// the time goes into reading the weights.
+pub const RESTART: Duration = Duration::from_secs(10);
+
+/// What a caller is told to wait for what is done quickly.
+pub const SOON: Duration = Duration::from_secs(1);
+
+/// Why a call has no answer.
+#[derive(Clone, Debug, PartialEq, thiserror::Error)]
+pub enum Problem {
+    /// Fields out of their ranges.
+    #[error("{}", summary(.0))]
+    Fields(Vec<Violation>),
+    /// The prompt does not fit the context.
+    #[error("{field}: has {}{n_prompt} tokens, the context has room for {n_ctx}", if *.at_least { "at least " } else { "" })]
+    PromptTooLong {
+        /// The field that holds the prompt.
+        field: String,
+        /// Tokens of the prompt.
+        n_prompt: usize,
+        /// `n_prompt` is a lower bound: the prompt was too long to be counted.
+        at_least: bool,
+        /// Tokens that fit.
+        n_ctx: usize,
+    },
+    /// No loaded model has this name, which is fit to be shown.
+    #[error("model \"{0}\" is not loaded")]
+    UnknownModel(String),
+    /// The model was not trained on conversations.
+    #[error(
+        "this model knows no conversations: its vocabulary has no tokens for turns; it can continue a text"
+    )]
+    NoChat,
+    /// As many requests as may wait do so.
+    #[error("the queue is full")]
+    QueueFull {
+        /// About when a place will be free.
+        retry_after: Duration,
+    },
+    /// As many answers of the tokenizer as may wait for their readers do so.
+    #[error("too many answers of the tokenizer wait to be read")]
+    Busy,
+    /// There is no model yet.
+    #[error("the model is being loaded")]
+    Loading,
+    /// The server is shutting down.
+    #[error("the server is shutting down")]
+    Draining,
+    /// The caller waits no longer.
+    #[error("the deadline passed")]
+    DeadlineExceeded,
+    /// The caller did not read its answer.
+    #[error("the answer was not read for too long")]
+    ReaderStalled,
+    /// A read of the per-layer embedding table failed.
+    #[error("{0}")]
+    Rows(RowFault),
+    /// There is no memory for the sequence.
+    #[error("{0}")]
+    OutOfMemory(String),
+    /// The engine's thread is gone: the process ends and is started again.
+    #[error("the engine has ended, the server starts again")]
+    EngineEnded,
+    /// Anything else.
+    #[error("{0}")]
+    Internal(String),
+}
+
+impl Problem {
+    /// The same, with fields by the names that a dialect has for them.
+    #[must_use]
+    pub fn with_fields(self, name: impl Fn(&str) -> String) -> Self {
+        match self {
+            Self::Fields(violations) => {
+                let renamed = violations.into_iter().map(|v| Violation { field: name(&v.field), ..v });
+                Self::Fields(renamed.collect())
+            }
+            Self::PromptTooLong { field, n_prompt, at_least, n_ctx } => {
+                Self::PromptTooLong { field: name(&field), n_prompt, at_least, n_ctx }
+            }
+            other => other,
+        }
+    }
+
+    /// A single field that is wrong.
+    pub fn field(field: impl Into<String>, problem: impl Into<String>) -> Self {
+        Self::Fields(vec![Violation { field: field.into(), problem: problem.into() }])
+    }
+}
+
+fn summary(violations: &[Violation]) -> String {
+    let each: Vec<String> = violations.iter().map(|v| format!("{}: {}", v.field, v.problem)).collect();
+    each.join("; ")
+}
+
+impl From<SubmitError> for Problem {
+    fn from(e: SubmitError) -> Self {
+        match e {
+            SubmitError::QueueFull { retry_after } => Self::QueueFull { retry_after },
+            SubmitError::Draining => Self::Draining,
+            SubmitError::Ended => Self::EngineEnded,
+        }
+    }
+}
+
+impl From<Failure> for Problem {
+    fn from(failure: Failure) -> Self {
+        match failure {
+            Failure::DeadlineExceeded => Self::DeadlineExceeded,
+            Failure::ReaderStalled => Self::ReaderStalled,
+            Failure::Draining => Self::Draining,
+            Failure::Rows(fault) => Self::Rows(fault),
+            Failure::OutOfMemory(_) => Self::OutOfMemory(failure.to_string()),
+            Failure::EngineEnded => Self::EngineEnded,
+            Failure::Logits(_) | Failure::Step(_) => Self::Internal(failure.to_string()),
+        }
+    }
+}
