@@ -12,7 +12,7 @@
 //! | 4 | [`engine`] | sequences, scheduler, the one worker thread |
 //! | 4 | [`port`] | connections, and what peers may do on them |
 //! | 5 | [`serving`] | prompts and conversations to generations, for all dialects |
-//! | 6 | [`rpc`] | gRPC |
+//! | 6 | [`rpc`], [`http`] | gRPC; the dialects of OpenAI and Ollama, probes, metrics |
 //! | 7 | [`config`], [`systemd`] | settings; journal, readiness, watchdog |
 //! | 8 | [`daemon`] | wiring, signals, drain |
 //! | 9 | [`cli`] | commands |
@@ -26,6 +26,7 @@ pub mod config;
 pub mod daemon;
 pub mod engine;
 pub mod gguf;
+pub mod http;
 pub mod model;
 pub mod ops;
 pub mod ple;

@@ -1,22 +1,33 @@
 //! All dialects behind one port.
 
 use std::convert::Infallible;
+use std::future::Future;
+use std::pin::Pin;
 use std::sync::Arc;
 use std::task::{Context, Poll};
 
+use axum::Router;
 use axum::body::Body;
 use axum::http::{Request, Response};
 use hyper::body::Incoming;
 use tower_service::Service;
 
 use crate::engine::EngineHandle;
+use crate::http;
 use crate::port::Intake;
 use crate::rpc::{self, KeepDeadlines};
 use crate::serving::State;
 
 /// All services, for any number of listeners: what they bound they bound together.
 #[derive(Clone, Debug)]
-pub struct Services(KeepDeadlines<Intake<rpc::Calls>>);
+pub struct Services(KeepDeadlines<Intake<Dialects>>);
+
+/// A call is gRPC's if its content type says so.
+#[derive(Clone, Debug)]
+struct Dialects {
+    grpc: rpc::Calls,
+    http: Router,
+}
 
 /// What the services are told from outside.
 #[derive(Clone, Debug)]
@@ -28,8 +39,9 @@ pub struct Control {
 /// The services, and their control. Until [`Control::ready`] whatever needs the model is refused as not there yet.
 pub async fn services() -> (Services, Control) {
     let state = Arc::new(State::new());
-    let (calls, health) = rpc::services(Arc::clone(&state)).await;
-    (Services(KeepDeadlines(Intake::new(calls))), Control { state, health })
+    let (grpc, health) = rpc::services(Arc::clone(&state)).await;
+    let dialects = Dialects { grpc, http: http::calls(Arc::clone(&state)) };
+    (Services(KeepDeadlines(Intake::new(dialects))), Control { state, health })
 }
 
 impl Control {
@@ -49,7 +61,7 @@ impl Control {
 impl Service<Request<Incoming>> for Services {
     type Response = Response<Body>;
     type Error = Infallible;
-    type Future = <KeepDeadlines<Intake<rpc::Calls>> as Service<Request<Incoming>>>::Future;
+    type Future = Pin<Box<dyn Future<Output = Result<Response<Body>, Infallible>> + Send>>;
 
     fn poll_ready(&mut self, cx: &mut Context<'_>) -> Poll<Result<(), Infallible>> {
         Service::<Request<Incoming>>::poll_ready(&mut self.0, cx)
@@ -57,5 +69,23 @@ impl Service<Request<Incoming>> for Services {
 
     fn call(&mut self, request: Request<Incoming>) -> Self::Future {
         self.0.call(request)
+    }
+}
+
+impl Service<Request<Body>> for Dialects {
+    type Response = Response<Body>;
+    type Error = Infallible;
+    type Future = <Router as Service<Request<Body>>>::Future;
+
+    fn poll_ready(&mut self, _: &mut Context<'_>) -> Poll<Result<(), Infallible>> {
+        // Routers are always ready.
+        Poll::Ready(Ok(()))
+    }
+
+    fn call(&mut self, request: Request<Body>) -> Self::Future {
+        match rpc::is_grpc(request.headers()) {
+            true => self.grpc.call(request),
+            false => self.http.call(request),
+        }
     }
 }

@@ -11,7 +11,7 @@ use std::time::Duration;
 
 use axum::body::{Body, Bytes, HttpBody};
 use axum::{BoxError, http};
-use http_body::Frame;
+use http_body::{Frame, SizeHint};
 use tokio::sync::{OwnedSemaphorePermit, Semaphore};
 use tokio::time::{Sleep, sleep};
 use tower_service::Service;
@@ -124,6 +124,11 @@ impl<B: HttpBody<Data = Bytes, Error: Into<BoxError>> + Unpin> HttpBody for Arri
 
     fn is_end_stream(&self) -> bool {
         self.body.is_end_stream()
+    }
+
+    /// What is too large is refused before it arrives.
+    fn size_hint(&self) -> SizeHint {
+        self.body.size_hint()
     }
 }
 

@@ -3,7 +3,7 @@
 use std::hash::{BuildHasher, Hasher, RandomState};
 use std::sync::atomic::{AtomicBool, AtomicU64, Ordering};
 use std::sync::{Arc, OnceLock};
-use std::time::{Duration, Instant};
+use std::time::{Duration, Instant, SystemTime};
 
 use tokio::sync::Semaphore;
 use tokio::task;
@@ -23,6 +23,7 @@ pub struct State {
     tokenizing: Arc<Semaphore>,
     draining: AtomicBool,
     started: Instant,
+    started_at: SystemTime,
     request_ids: RequestIds,
 }
 
@@ -62,6 +63,7 @@ impl State {
             tokenizing: Arc::new(Semaphore::new(TOKENIZERS)),
             draining: AtomicBool::new(false),
             started: Instant::now(),
+            started_at: SystemTime::now(),
             request_ids: RequestIds::new(),
         }
     }
@@ -102,6 +104,11 @@ impl State {
     /// Time since the start.
     pub fn uptime(&self) -> Duration {
         self.started.elapsed()
+    }
+
+    /// When the server was started, by the system's clock.
+    pub fn started_at(&self) -> SystemTime {
+        self.started_at
     }
 
     /// The name of a request: the caller's, or a new one.

@@ -1,8 +1,7 @@
 //! Chat and ChatStream over a scripted answer.
 
-use pled::engine::{Engine, EngineOptions};
+use pled::engine::Engine;
 use pled::rpc::pb::{self, chat_stream_response::Event as ChatEvent};
-use pled::tokenizer::Specials;
 use tonic::{Code, Status};
 use tonic_types::StatusExt;
 
@@ -10,12 +9,6 @@ use super::scripted::*;
 use super::server::*;
 
 const ONE_CALL: &str = "<|tool_call>call:light{on:true,room:<|\"|>Bad<|\"|>}<tool_call|><|tool_response>";
-
-/// An engine that answers with these tokens, special ones by their texts.
-fn answering(text: &str) -> Fixture {
-    let reply = tokenizer().encode(text, Specials::Parse);
-    start(Script { reply, ..Script::default() }, EngineOptions { n_ctx: 2000, ..OPTIONS })
-}
 
 fn message(role: pb::ChatRole, text: &str) -> pb::ChatMessage {
     let parts = vec![pb::ChatPart { part: Some(pb::chat_part::Part::Text(text.to_owned())) }];

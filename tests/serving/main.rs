@@ -1,4 +1,4 @@
-//! The engine and its gRPC services, over a scripted backend and over tiny real models.
+//! The engine and its services, gRPC and HTTP, over a scripted backend and over tiny real models.
 
 mod cancellation;
 mod chat;
@@ -7,6 +7,9 @@ mod faults;
 mod grpc;
 mod home;
 mod load;
+mod ollama;
+mod openai;
+mod peers;
 mod real;
 mod reuse;
 mod scripted;
@@ -14,3 +17,4 @@ mod server;
 mod status;
 #[path = "../support/mod.rs"]
 mod support;
+mod web;

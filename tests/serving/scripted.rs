@@ -13,8 +13,8 @@ use pled::engine::{
 };
 use pled::model::{LayerKind, ModelFile, OutOfMemory};
 use pled::sampling::SamplingParams;
-use pled::tokenizer::Tokenizer;
 use pled::tokenizer::chat::ChatFormat;
+use pled::tokenizer::{Specials, Tokenizer};
 
 use super::support::fixture;
 
@@ -338,6 +338,12 @@ pub(crate) fn start(script: Script, options: EngineOptions) -> Fixture {
         .start()
         .unwrap();
     Fixture { engine, log, n_live }
+}
+
+/// An engine that answers with these tokens, special ones by their texts.
+pub(crate) fn answering(text: &str) -> Fixture {
+    let reply = tokenizer().encode(text, Specials::Parse);
+    start(Script { reply, ..Script::default() }, EngineOptions { n_ctx: 2000, ..OPTIONS })
 }
 
 impl Fixture {

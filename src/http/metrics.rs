@@ -1,0 +1,136 @@
+//! `/metrics`: counters and gauges in the text format of Prometheus.
+//!
+//! Names by its conventions: a unit in its base form at the end, `_total` behind what only grows.
+
+use std::fmt::Write;
+use std::sync::Arc;
+
+use axum::Router;
+use axum::extract::State as Shared;
+use axum::http::header::CONTENT_TYPE;
+use axum::response::{IntoResponse, Response};
+use axum::routing::get;
+
+use crate::engine::{EngineHandle, RowStats, Stats};
+use crate::serving::{Life, State};
+
+pub(super) fn routes() -> Router<Arc<State>> {
+    Router::new().route("/metrics", get(metrics))
+}
+
+async fn metrics(Shared(state): Shared<Arc<State>>) -> Response {
+    let mut page = Page::default();
+    page.gauge("pled_uptime_seconds", "Time since the start.", state.uptime().as_secs_f64());
+    let ready = state.life() == Life::Serving;
+    page.gauge("pled_ready", "Whether requests are taken in.", u8::from(ready));
+    if let Ok(ready) = state.model("") {
+        of_engine(&ready.engine, &mut page);
+    }
+    ([(CONTENT_TYPE, "text/plain; version=0.0.4; charset=utf-8")], page.0).into_response()
+}
+
+fn of_engine(engine: &EngineHandle, page: &mut Page) {
+    let Stats {
+        accepted,
+        finished,
+        cancelled,
+        deadline_exceeded,
+        failed,
+        refused_queue_full,
+        refused_draining,
+        prompt_tokens,
+        cached_tokens,
+        completion_tokens,
+        queue_length,
+        active_sequences,
+        kv_bytes_in_use,
+        prefix_bytes,
+        kv_bytes_bound,
+        rows,
+        ..
+    } = engine.stats();
+    page.head("pled_info", "gauge", "What is running.");
+    let (version, model, isa) = (env!("CARGO_PKG_VERSION"), &engine.model().id, &engine.backend().isa);
+    page.sample("pled_info", &[("version", version), ("model", model), ("isa", isa)], 1);
+    page.counter("pled_requests_accepted_total", "Requests taken in.", accepted);
+    page.head(
+        "pled_requests_total",
+        "counter",
+        "Requests that ended, by how; refused ones were never taken in.",
+    );
+    for (outcome, n) in [
+        ("finished", finished),
+        ("cancelled", cancelled),
+        ("deadline_exceeded", deadline_exceeded),
+        ("failed", failed),
+        ("refused_queue_full", refused_queue_full),
+        ("refused_draining", refused_draining),
+    ] {
+        page.sample("pled_requests_total", &[("outcome", outcome)], n);
+    }
+    page.counter("pled_prompt_tokens_total", "Tokens of prompts that were computed.", prompt_tokens);
+    page.counter("pled_cached_tokens_total", "Tokens of prompts that were known already.", cached_tokens);
+    page.counter("pled_completion_tokens_total", "Tokens that were chosen.", completion_tokens);
+    page.gauge("pled_queue_length", "Requests that wait.", queue_length);
+    page.gauge("pled_active_sequences", "Sequences in computation.", active_sequences);
+    page.gauge("pled_kv_bytes", "Keys and values held by sequences.", kv_bytes_in_use);
+    page.gauge("pled_prefix_bytes", "Keys and values kept for later requests.", prefix_bytes);
+    page.gauge("pled_kv_bound_bytes", "The most that both together can be.", kv_bytes_bound);
+    page.gauge("pled_resident_weights_bytes", "Weights in memory.", engine.model().resident_bytes);
+    if let Some(rows) = rows {
+        of_rows(rows, page);
+    }
+}
+
+fn of_rows(rows: RowStats, page: &mut Page) {
+    let RowStats { counters, distinct, reads, failed_reads, retries, read_p50, read_p99 } = rows;
+    page.counter("pled_ple_rows_total", "Rows of the per-layer embedding table asked for.", counters.rows);
+    page.counter("pled_ple_cache_hits_total", "Rows answered from memory.", counters.cache_hits);
+    page.counter("pled_ple_distinct_rows_total", "Different rows of each run of tokens.", distinct);
+    page.counter("pled_ple_reads_total", "Reads of storage.", reads);
+    page.counter("pled_ple_failed_reads_total", "Reads of storage that failed.", failed_reads);
+    page.counter("pled_ple_retried_reads_total", "Failed reads that were tried again.", retries);
+    page.counter("pled_ple_read_bytes_total", "Bytes read from storage for rows.", counters.bytes_read);
+    let wait = counters.wait.as_secs_f64();
+    page.counter("pled_ple_wait_seconds_total", "Time that computing stood still for rows.", wait);
+    page.head("pled_ple_read_seconds", "gauge", "Time of a read from storage, by quantile since the start.");
+    for (quantile, time) in [("0.5", read_p50), ("0.99", read_p99)] {
+        page.sample("pled_ple_read_seconds", &[("quantile", quantile)], time.as_secs_f64());
+    }
+}
+
+#[derive(Default)]
+struct Page(String);
+
+impl Page {
+    fn counter(&mut self, name: &str, help: &str, value: impl std::fmt::Display) {
+        self.head(name, "counter", help);
+        self.sample(name, &[], value);
+    }
+
+    fn gauge(&mut self, name: &str, help: &str, value: impl std::fmt::Display) {
+        self.head(name, "gauge", help);
+        self.sample(name, &[], value);
+    }
+
+    fn head(&mut self, name: &str, kind: &str, help: &str) {
+        self.line(format_args!("# HELP {name} {help}\n# TYPE {name} {kind}\n"));
+    }
+
+    fn sample(&mut self, name: &str, labels: &[(&str, &str)], value: impl std::fmt::Display) {
+        let labels: Vec<String> =
+            labels.iter().map(|(key, text)| format!("{key}=\"{}\"", escaped(text))).collect();
+        match labels.is_empty() {
+            true => self.line(format_args!("{name} {value}\n")),
+            false => self.line(format_args!("{name}{{{}}} {value}\n", labels.join(","))),
+        }
+    }
+
+    fn line(&mut self, line: std::fmt::Arguments<'_>) {
+        self.0.write_fmt(line).expect("a string takes whatever is written");
+    }
+}
+
+fn escaped(text: &str) -> String {
+    text.replace('\\', "\\\\").replace('"', "\\\"").replace('\n', "\\n")
+}

@@ -1,0 +1,45 @@
+//! HTTP: the dialects of OpenAI and Ollama, probes and metrics, onto the same conversations as gRPC.
+//!
+//! The rule of the room: clients that exist work unchanged. Fields that the real services ignore are ignored;
+//! a field that would change the answer and is not supported is refused by name and never passed over.
+//!
+//! | file | what it does |
+//! |---|---|
+//! | `message` | the bytes of a request to a checked shape |
+//! | `conversation` | what both dialects write alike |
+//! | `refusal` | the one table of status codes |
+//! | `streamed`, `whole` | an answer as it comes; an answer at once |
+//! | `openai` | `/v1/…`, server-sent events |
+//! | `ollama` | `/api/…`, newline-delimited JSON |
+//! | `probes`, `metrics` | `/healthz`, `/readyz`, `/`; `/metrics` for Prometheus |
+//! | `clock` | times as the dialects write them |
+//! | `origin` | keeps web pages of strangers out |
+//!
+//! Deliberately absent: anything that a browser would need to be let in from elsewhere (CORS), pulling and
+//! deleting models, embeddings.
+
+mod clock;
+mod conversation;
+mod message;
+mod metrics;
+mod ollama;
+mod openai;
+mod origin;
+mod probes;
+mod refusal;
+mod streamed;
+mod whole;
+
+use std::sync::Arc;
+
+use axum::Router;
+use axum::middleware::from_fn;
+
+use crate::serving::State;
+
+/// All calls of HTTP that are not gRPC's.
+pub fn calls(state: Arc<State>) -> Router {
+    let all = probes::routes().merge(metrics::routes()).merge(openai::routes()).merge(ollama::routes());
+    let all = all.fallback(probes::no_such_path).method_not_allowed_fallback(probes::wrong_method);
+    all.layer(from_fn(origin::refuse_strangers)).with_state(state)
+}

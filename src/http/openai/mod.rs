@@ -1,0 +1,135 @@
+//! The dialect of OpenAI: `/v1/models`, `/v1/chat/completions`, `/v1/completions`.
+//!
+//! Beyond the published interface it takes `top_k`, `min_p` and `repetition_penalty`, as other local servers
+//! do, and tells thoughts as `reasoning_content`.
+
+mod answer;
+mod fields;
+mod logprobs;
+mod messages;
+mod request;
+
+use std::sync::Arc;
+use std::time::SystemTime;
+
+use axum::Router;
+use axum::extract::{Path, Request, State as Shared};
+use axum::http::header::CONTENT_TYPE;
+use axum::http::{HeaderValue, StatusCode};
+use axum::response::{IntoResponse, Json, Response};
+use axum::routing::{get, post};
+use serde_json::{Value, json};
+
+use super::clock::unix_s;
+use super::conversation::before_merging;
+use super::message::{Message, read};
+use super::refusal::Refusal;
+use super::streamed;
+use super::whole::whole;
+use crate::serving::{Answering, Problem, Promptless, Ready, State, conversation};
+use answer::{Kind, Words};
+use request::{Body, Input};
+
+pub(super) fn routes() -> Router<Arc<State>> {
+    Router::new()
+        .route("/v1/models", get(models))
+        .route("/v1/models/{id}", get(model))
+        .route("/v1/chat/completions", post(chat))
+        .route("/v1/completions", post(completions))
+}
+
+/// An error in this dialect.
+pub(super) fn refused(refusal: &Refusal) -> Response {
+    refusal.response(Json(error(refusal)))
+}
+
+fn error(refusal: &Refusal) -> Value {
+    let kind = match refusal.status {
+        StatusCode::TOO_MANY_REQUESTS => "rate_limit_error",
+        status if status.is_server_error() => "server_error",
+        _ => "invalid_request_error",
+    };
+    json!({ "error": {
+        "message": refusal.message,
+        "type": kind,
+        "param": refusal.field,
+        "code": refusal.code,
+    } })
+}
+
+fn answered(answer: Result<Response, Refusal>) -> Response {
+    answer.unwrap_or_else(|refusal| refused(&refusal))
+}
+
+async fn models(Shared(state): Shared<Arc<State>>) -> Response {
+    let list = |ready: &Ready| Json(json!({ "object": "list", "data": [described(&state, ready)] }));
+    answered(state.model("").map(|ready| list(ready).into_response()).map_err(Refusal::from))
+}
+
+async fn model(Shared(state): Shared<Arc<State>>, Path(id): Path<String>) -> Response {
+    let one = |ready| Json(described(&state, ready)).into_response();
+    answered(state.model(&id).map(one).map_err(Refusal::from))
+}
+
+fn described(state: &State, ready: &Ready) -> Value {
+    let created = unix_s(state.started_at());
+    json!({ "id": ready.engine.model().id, "object": "model", "created": created, "owned_by": "pled" })
+}
+
+async fn chat(Shared(state): Shared<Arc<State>>, request: Request) -> Response {
+    answered(answer(&state, request, Kind::Chat).await)
+}
+
+async fn completions(Shared(state): Shared<Arc<State>>, request: Request) -> Response {
+    answered(answer(&state, request, Kind::Text).await)
+}
+
+async fn answer(state: &State, request: Request, kind: Kind) -> Result<Response, Refusal> {
+    let message: Message<Body> = read(request).await?;
+    let body = message.body;
+    let ready = state.model(&body.model)?;
+    let request_id = state.request_id(&message.request_id);
+    let streams = body.stream.unwrap_or(false);
+    let words = Words::new(kind, &body, state.unique_name(), ready, unix_s(SystemTime::now()));
+    let names = fields::Names::of(kind, &body);
+    let begun = begin(state, ready, body, kind, request_id.clone()).await;
+    let answering = begun.map_err(|problem| problem.with_fields(|field| names.name(field)))?;
+    drop(message.place);
+    let mut response = if streams {
+        let kind = [(CONTENT_TYPE, "text/event-stream"), (axum::http::header::CACHE_CONTROL, "no-cache")];
+        (kind, streamed::body(answering, words)).into_response()
+    } else {
+        Json(words.whole(whole(answering).await?)).into_response()
+    };
+    // A name that was taken in is visible ASCII.
+    if let Ok(id) = HeaderValue::from_str(&request_id) {
+        response.headers_mut().insert("x-request-id", id);
+    }
+    Ok(response)
+}
+
+/// Everything from here names fields as gRPC does; [`fields`] knows what they are called here.
+async fn begin(
+    state: &State,
+    ready: &Ready,
+    body: Body,
+    kind: Kind,
+    request_id: String,
+) -> Result<Answering, Problem> {
+    let defaults = &ready.engine.model().default_sampling;
+    let (input, rest) = body.translate(kind, defaults, request_id)?;
+    match input {
+        Input::Conversation { messages, n_merged, tools, thinking } => {
+            let checked = conversation(ready, messages, tools, thinking);
+            let original = |field: &str| before_merging(field, n_merged);
+            let conversation = checked.map_err(|problem| problem.with_fields(original))?;
+            let options = Promptless { field: "messages", rest };
+            Answering::conversation(state, ready, conversation, options, None).await
+        }
+        Input::Text(text) => {
+            let prompt = state.prompt_tokens(ready, text).await?;
+            Answering::text(ready, prompt, Promptless { field: "prompt", rest }, None)
+        }
+        Input::Tokens(prompt) => Answering::text(ready, prompt, Promptless { field: "prompt", rest }, None),
+    }
+}

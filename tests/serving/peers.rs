@@ -1,0 +1,158 @@
+//! Probes, metrics, and peers that behave badly, over HTTP/1.1 and over HTTP/2 on the same port.
+
+use std::time::Duration;
+
+use pled::engine::EngineOptions;
+use tokio::io::{AsyncReadExt, AsyncWriteExt};
+use tokio::net::TcpStream;
+use tokio::time::timeout;
+
+use super::scripted::*;
+use super::server::Server;
+use super::web::{get, raw, request};
+
+/// Three tokens for a prompt, or what becomes of them.
+async fn run(f: &Fixture, prompt: &[u32]) {
+    let mut generation = f.submit(draft(prompt, 3));
+    while generation.next().await.is_some() {}
+}
+
+#[tokio::test(flavor = "multi_thread")]
+async fn probes_follow_the_life_of_the_server() {
+    let server = Server::loading().await;
+    assert!(get(server.addr, "/").await.text().await.starts_with("pled "));
+    let status = async |path: &str| get(server.addr, path).await.status;
+    assert_eq!(
+        (status("/healthz").await, status("/readyz").await, status("/metrics").await),
+        (200, 503, 200)
+    );
+    let f = start(Script { panic_at: Some(330), ..Script::default() }, OPTIONS);
+    server.control.ready(f.engine.clone()).await;
+    assert_eq!((status("/healthz").await, status("/readyz").await), (200, 200));
+    server.control.draining().await;
+    assert_eq!((status("/healthz").await, status("/readyz").await), (200, 503));
+
+    let server = Server::over(f.engine.clone()).await;
+    run(&f, &[BOS, 330]).await;
+    f.engine.ended().await;
+    let status = async |path: &str| get(server.addr, path).await.status;
+    assert_eq!((status("/healthz").await, status("/readyz").await), (503, 503));
+}
+
+#[tokio::test(flavor = "multi_thread")]
+async fn metrics_are_those_of_the_engine() {
+    let f = start(Script::default(), OPTIONS);
+    let server = Server::over(f.engine.clone()).await;
+    let value = async |name: &str| {
+        let page = get(server.addr, "/metrics").await;
+        assert!(page.header("content-type").unwrap().starts_with("text/plain; version=0.0.4"));
+        let page = page.text().await;
+        for line in page.lines().filter(|line| !line.starts_with('#')) {
+            let (sample, value) = line.rsplit_once(' ').unwrap();
+            let name = sample.split('{').next().unwrap();
+            assert!(value.parse::<f64>().is_ok() && page.contains(&format!("# TYPE {name} ")), "{line}");
+        }
+        let found =
+            page.lines().find_map(|line| line.strip_prefix(name)?.strip_prefix(' ')).map(str::to_owned);
+        found.unwrap_or_else(|| panic!("no {name} in {page}"))
+    };
+    assert_eq!(value("pled_completion_tokens_total").await, "0");
+    run(&f, &[BOS, 320]).await;
+    f.await_nothing_left();
+    assert_eq!(value("pled_completion_tokens_total").await, "3");
+    assert_eq!(value("pled_prompt_tokens_total").await, "2");
+    assert_eq!(value("pled_requests_total{outcome=\"finished\"}").await, "1");
+    assert_eq!(value("pled_kv_bytes").await, "0");
+    assert_eq!(value("pled_info{version=\"0.1.0\",model=\"scripted\",isa=\"scripted\"}").await, "1");
+}
+
+#[tokio::test(flavor = "multi_thread")]
+async fn http_goes_over_http2_too() {
+    let f = start(Script::default(), OPTIONS);
+    let server = Server::over(f.engine.clone()).await;
+    let socket = TcpStream::connect(server.addr).await.unwrap();
+    let (mut send, connection) = h2::client::handshake(socket).await.unwrap();
+    tokio::spawn(connection);
+    let asked = tonic::codegen::http::Request::get("http://pled/readyz").body(()).unwrap();
+    let (answer, _) = send.send_request(asked, true).unwrap();
+    let mut body = answer.await.unwrap().into_body();
+    assert_eq!(body.data().await.unwrap().unwrap(), "ready\n");
+}
+
+#[tokio::test(flavor = "multi_thread")]
+async fn pages_of_strangers_are_kept_out() {
+    let server = Server::over(start(Script::default(), OPTIONS).engine).await;
+    for (origin, status) in [("http://evil.example", 403), ("http://localhost:3000", 200)] {
+        let asked = format!("GET /v1/models HTTP/1.1\r\nHost: pled\r\nOrigin: {origin}\r\n\r\n");
+        assert_eq!(raw(server.addr, asked.as_bytes()).await.status, status, "{origin}");
+    }
+}
+
+#[tokio::test(flavor = "multi_thread")]
+async fn too_large_is_refused_before_it_is_sent() {
+    let server = Server::over(start(Script::default(), OPTIONS).engine).await;
+    let head = "POST /v1/chat/completions HTTP/1.1\r\nHost: pled\r\nContent-Length: 4194305\r\n\r\n{";
+    assert_eq!(raw(server.addr, head.as_bytes()).await.status, 413);
+    // And one that does not say how large it is.
+    let mut body =
+        "POST /v1/completions HTTP/1.1\r\nHost: pled\r\nTransfer-Encoding: chunked\r\n\r\n".to_owned();
+    let mut peer = TcpStream::connect(server.addr).await.unwrap();
+    body.push_str("10000\r\n");
+    body.push_str(&" ".repeat(0x10000));
+    peer.write_all(body.as_bytes()).await.unwrap();
+    let (mut from, mut to) = peer.into_split();
+    let endless = tokio::spawn(async move {
+        let piece = format!("\r\n10000\r\n{}", " ".repeat(0x10000));
+        while to.write_all(piece.as_bytes()).await.is_ok() {}
+    });
+    let mut status = [0; 12];
+    timeout(PATIENCE, from.read_exact(&mut status)).await.expect("an answer").unwrap();
+    assert_eq!(&status, b"HTTP/1.1 413");
+    endless.abort();
+}
+
+/// Silent, half-open and slow peers, all at once: they are told so or closed, and the service goes on.
+#[tokio::test(flavor = "multi_thread")]
+async fn silent_and_slow_peers_lose_their_places() {
+    let f = start(Script::default(), EngineOptions { n_ctx: 2000, ..OPTIONS });
+    let server = Server::over(f.engine.clone()).await;
+    let whole = request("/v1/completions", r#"{"prompt": "a", "max_tokens": 1}"#);
+    let mut slow = Vec::new();
+    for _ in 0..30 {
+        let mut peer = TcpStream::connect(server.addr).await.unwrap();
+        peer.write_all(&whole.as_bytes()[..whole.len() - 1]).await.unwrap();
+        slow.push(peer);
+    }
+    let mut idle = Vec::new();
+    for _ in 0..90 {
+        idle.push(TcpStream::connect(server.addr).await.unwrap());
+    }
+    // While they wait there are places for others.
+    assert_eq!(raw(server.addr, whole.as_bytes()).await.status, 200);
+    // More than there are places: closed at once.
+    for _ in 0..300 {
+        idle.push(TcpStream::connect(server.addr).await.unwrap());
+    }
+    for mut peer in slow {
+        let mut status = [0; 12];
+        timeout(PATIENCE, peer.read_exact(&mut status)).await.expect("an answer").unwrap();
+        assert_eq!(&status, b"HTTP/1.1 408");
+    }
+    for mut peer in idle {
+        let end = timeout(PATIENCE, peer.read(&mut [0])).await.expect("the end");
+        assert!(matches!(end, Ok(0) | Err(_)), "{end:?}");
+    }
+    // A place that was given back may take a moment to be free.
+    let again = async {
+        loop {
+            let mut peer = TcpStream::connect(server.addr).await.unwrap();
+            let _ = peer.write_all(whole.as_bytes()).await;
+            let mut status = [0; 12];
+            if peer.read_exact(&mut status).await.is_ok() {
+                return status;
+            }
+            tokio::time::sleep(Duration::from_millis(10)).await;
+        }
+    };
+    assert_eq!(&timeout(PATIENCE, again).await.expect("a place"), b"HTTP/1.1 200");
+}
