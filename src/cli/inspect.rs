@@ -1,4 +1,5 @@
-//! `pled inspect`: what a model file holds and where it will lie, read from its directory alone.
+//! `pled inspect`: what a model file holds and where it will lie, read from its directory alone; with `--checksums`
+//! the row table is read as well.
 
 mod checksums;
 
