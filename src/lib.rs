@@ -7,7 +7,7 @@
 //! |---|---|---|
 //! | 0 | [`quant`] | block formats, scalar dequantise |
 //! | 1 | [`simd`] | ISA tokens, intrinsics |
-//! | 2 | [`ops`], [`gguf`], [`storage`], [`board`] | kernels over shapes; the file directory; reading files; what the system tells |
+//! | 2 | [`ops`], [`gguf`], [`storage`], [`board`], [`fetch`] | kernels over shapes; the file directory; reading files; what the system tells; downloads |
 //! | 3 | [`ple`], [`model`], [`tokenizer`], [`sampling`] | row store; forward pass; text and ids; choice of a token |
 //! | 4 | [`engine`] | sequences, scheduler, the one worker thread |
 //! | 4 | [`port`] | connections, and what peers may do on them |
@@ -25,6 +25,7 @@ pub mod cli;
 pub mod config;
 pub mod daemon;
 pub mod engine;
+pub mod fetch;
 pub mod gguf;
 pub mod http;
 pub mod model;

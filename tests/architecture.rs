@@ -17,6 +17,7 @@ const ROOMS: &[(&str, u32)] = &[
     ("gguf", 2),
     ("storage", 2),
     ("board", 2),
+    ("fetch", 2),
     ("ple", 3),
     ("model", 3),
     ("tokenizer", 3),
@@ -43,10 +44,10 @@ const CRATES: &[(&str, &[&str])] = &[
     ("half", &["quant", "simd", "ops", "model"]),
     ("hashbrown", &["tokenizer"]),
     ("http_body", &["port"]),
-    ("http_body_util", &["rpc", "http"]),
+    ("http_body_util", &["fetch", "rpc", "http"]),
     // In `daemon` for the type of a message's bytes.
-    ("hyper", &["port", "daemon"]),
-    ("hyper_util", &["port"]),
+    ("hyper", &["fetch", "port", "daemon"]),
+    ("hyper_util", &["fetch", "port"]),
     ("jiff", &["http"]),
     ("log", &["engine", "port", "config", "systemd", "daemon", "cli"]),
     ("memmap2", &["storage"]),
@@ -59,11 +60,12 @@ const CRATES: &[(&str, &[&str])] = &[
     ("rand_chacha", &["sampling", "ops", "tokenizer"]),
     ("rayon", &["ops"]),
     // In `daemon` to lock the whole process in memory.
-    ("rustix", &["storage", "daemon"]),
+    ("rustix", &["storage", "fetch", "daemon"]),
     ("sd_notify", &["systemd"]),
     ("serde", &["http", "cli"]),
-    ("serde_json", &["tokenizer", "rpc", "http", "cli"]),
+    ("serde_json", &["fetch", "tokenizer", "rpc", "http", "cli"]),
     ("serde_path_to_error", &["http"]),
+    ("sha2", &["fetch"]),
     ("systemd_journal_logger", &["systemd"]),
     (
         "thiserror",
@@ -71,6 +73,7 @@ const CRATES: &[(&str, &[&str])] = &[
             "ops",
             "gguf",
             "storage",
+            "fetch",
             "ple",
             "model",
             "tokenizer",
@@ -83,7 +86,8 @@ const CRATES: &[(&str, &[&str])] = &[
             "cli",
         ],
     ),
-    ("tokio", &["engine", "port", "serving", "rpc", "http", "daemon", "cli"]),
+    ("tokio", &["fetch", "engine", "port", "serving", "rpc", "http", "daemon", "cli"]),
+    ("tokio_rustls", &["fetch"]),
     ("tokio_stream", &["rpc", "http"]),
     ("toml", &["config"]),
     ("tonic", &["rpc", "daemon", "cli"]),
@@ -92,6 +96,7 @@ const CRATES: &[(&str, &[&str])] = &[
     ("tonic_reflection", &["rpc"]),
     ("tonic_types", &["rpc"]),
     ("tower_service", &["port", "daemon"]),
+    ("webpki_roots", &["fetch"]),
 ];
 
 /// The only room with intrinsics and inline assembly.

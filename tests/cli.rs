@@ -153,7 +153,9 @@ fn faults_end_with_their_code_and_one_line_that_says_what_to_do() {
 #[test]
 fn help_names_the_commands_that_there_are() {
     let help = stdout_of(&["--help"]);
-    for command in ["demo", "serve", "generate", "tokenize", "inspect", "bench", "perplexity", "doctor"] {
+    for command in
+        ["demo", "serve", "generate", "tokenize", "inspect", "bench", "perplexity", "pull", "doctor"]
+    {
         assert!(help.contains(&format!("\n  {command} ")), "{help}");
         assert!(stdout_of(&[command, "--help"]).contains("Usage: pled"));
     }

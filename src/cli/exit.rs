@@ -3,7 +3,9 @@
 use std::fmt::Write as _;
 use std::io;
 
+use super::pull;
 use crate::config::ConfigError;
+use crate::fetch::FetchError;
 use crate::gguf::GgufError;
 use crate::model::ModelError;
 use crate::ple::PleError;
@@ -28,6 +30,9 @@ pub(super) struct UsageError(pub(super) String);
 pub(super) fn code_of(error: &anyhow::Error) -> u8 {
     for cause in error.chain() {
         if cause.is::<ConfigError>() || cause.is::<UsageError>() {
+            return BAD_CONFIGURATION;
+        }
+        if cause.downcast_ref::<FetchError>().is_some_and(pull::is_usage) {
             return BAD_CONFIGURATION;
         }
         if let Some(error) = cause.downcast_ref::<ModelError>() {

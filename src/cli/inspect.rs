@@ -1,14 +1,14 @@
 //! `pled inspect`: what a model file holds and where it will lie, read from its directory alone; with `--checksums`
 //! the row table is read as well.
 
-mod checksums;
-
 use std::collections::BTreeMap;
 use std::io::Write;
 use std::path::PathBuf;
 
+use anyhow::bail;
 use serde::Serialize;
 
+use super::checksums;
 use crate::config::DEFAULT_N_CTX;
 use crate::daemon::{MemoryPlan, Place, open_model, place_of};
 use crate::gguf::{TensorInfo, quote};
@@ -71,10 +71,10 @@ struct Sum {
 
 /// The per-layer embedding table.
 #[derive(Debug, Serialize)]
-struct Rows {
+pub(super) struct Rows {
     format: &'static str,
-    n_rows: u64,
-    row_bytes: u64,
+    pub(super) n_rows: u64,
+    pub(super) row_bytes: u64,
 }
 
 /// What a board of this memory can do with the model.
@@ -90,8 +90,8 @@ struct Board {
 pub(super) fn run(args: &Args, out: &mut impl Write) -> anyhow::Result<()> {
     let file = open_model(args.file.as_deref())?;
     let hparams = read_hparams(&file)?;
-    if args.checksums {
-        checksums::write(&file, &hparams)?;
+    if args.checksums && checksums::write(&file, &hparams)?.is_none() {
+        bail!("{}: the model has no per-layer embedding table to make checksums of", file.path().display());
     }
     let report = report(&file, &hparams)?;
     if args.json {
@@ -134,7 +134,7 @@ fn report(file: &ModelFile, hparams: &HParams) -> anyhow::Result<Report> {
     })
 }
 
-fn row_table(tensor: &TensorInfo) -> Option<Rows> {
+pub(super) fn row_table(tensor: &TensorInfo) -> Option<Rows> {
     let format = tensor.format()?;
     let [n_cols, n_rows] = tensor.dims() else { return None };
     let row_bytes = format.row_bytes(usize::try_from(*n_cols).ok()?)? as u64;

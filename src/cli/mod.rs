@@ -4,6 +4,7 @@
 
 mod bandwidth;
 mod bench;
+mod checksums;
 mod demo;
 mod doctor;
 mod exit;
@@ -13,6 +14,7 @@ mod logits;
 mod npy;
 mod perplexity;
 mod prompt;
+mod pull;
 mod serve;
 mod settings;
 mod terminal;
@@ -48,6 +50,8 @@ enum Command {
     Bench(bench::Args),
     /// Measure how well a model foretells a text
     Perplexity(perplexity::Args),
+    /// Download a model file from a hub or a web server
+    Pull(pull::Args),
     /// Look for what on this board keeps pled from serving well, and say what to do
     Doctor(doctor::Args),
 }
@@ -96,6 +100,12 @@ fn run(command: &Command) -> anyhow::Result<()> {
         Command::Inspect(args) => inspect::run(args, &mut out)?,
         Command::Bench(args) => bench::run(args, &mut out)?,
         Command::Perplexity(args) => perplexity::run(args, &mut out)?,
+        Command::Pull(args) => {
+            let done = pull::run(args, &mut out);
+            // Models to choose from are shown although none was named.
+            out.flush()?;
+            done?;
+        }
         Command::Doctor(args) => {
             let done = doctor::run(args, &mut out);
             // What was found is printed also when it is an error.
