@@ -1,6 +1,14 @@
-//! What goes onto a machine beside the program: units that agree, and manual pages of every command.
+//! What goes onto a machine beside the program: units that agree, a configuration that starts, and manual pages of
+//! every command.
 
+mod support;
+
+use std::io::{BufRead, BufReader};
 use std::path::Path;
+use std::process::{Child, Stdio};
+
+use rustix::process::{Pid, Signal, kill_process};
+use support::program::pled;
 
 fn deployed(name: &str) -> String {
     std::fs::read_to_string(Path::new(env!("CARGO_MANIFEST_DIR")).join("deploy").join(name)).unwrap()
@@ -14,6 +22,33 @@ fn an_instance_is_the_service_with_a_configuration_of_its_own() {
         .replace("--config /etc/pled/pled.toml", "--config /etc/pled/%i.toml");
     assert_ne!(expected, service);
     assert_eq!(deployed("pled@.service"), expected);
+}
+
+/// Killed if a test ends before it.
+struct Running(Child);
+
+impl Drop for Running {
+    fn drop(&mut self) {
+        let _ = self.0.kill();
+        let _ = self.0.wait();
+    }
+}
+
+#[test]
+fn the_configuration_of_the_package_starts_as_it_is() {
+    let config = Path::new(env!("CARGO_MANIFEST_DIR")).join("deploy/pled.toml");
+    let mut command = pled();
+    command.arg("serve").arg("--config").arg(config);
+    // Its port may be taken here.
+    command.env("PLED_LISTEN", "127.0.0.1:0").env_remove("JOURNAL_STREAM").stderr(Stdio::piped());
+    let mut running = Running(command.spawn().unwrap());
+    let mut lines = BufReader::new(running.0.stderr.take().unwrap()).lines().map(Result::unwrap);
+    let told: Vec<String> = lines.by_ref().take_while(|line| !line.contains("] ready")).collect();
+    assert!(told.iter().any(|line| line.contains("home-mini (built in)")), "{told:?}");
+    kill_process(Pid::from_child(&running.0), Signal::TERM).unwrap();
+    let told: Vec<String> = lines.collect();
+    assert!(running.0.wait().unwrap().success(), "{told:?}");
+    assert!(told.iter().any(|line| line.contains("stopped")), "{told:?}");
 }
 
 #[test]

@@ -67,6 +67,14 @@ fn a_board_and_its_model_are_looked_at() {
     }
     assert!(report["measured"]["rows"]["rows_per_s"].as_f64().unwrap() > 0.0);
 
+    // Without a file the model that is part of the program is served, and looked at.
+    let output = doctor(root.path(), &["--json"]);
+    let report: Value = serde_json::from_slice(&output.stdout).unwrap();
+    let (verdict, found) = finding(&report, "model");
+    assert!(verdict == "ok" && found.contains("home-mini (built in)"), "{found}");
+    assert_eq!(finding(&report, "model_fit").0, "ok");
+    assert!(finding(&report, "token_rate").1.contains("tokens/s"));
+
     let text = doctor(root.path(), &[]);
     let text = String::from_utf8(text.stdout).unwrap();
     assert!(text.contains("\nwarning  undervoltage "), "{text}");

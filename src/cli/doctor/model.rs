@@ -11,7 +11,7 @@ use super::super::inspect::{SYSTEM_BYTES, size};
 use super::measure::{RowRate, row_rate};
 use crate::board::{Device, DeviceKind, Finding, Memory, Root, Verdict, device_of, read_memory};
 use crate::config::Settings;
-use crate::daemon::{MemoryPlan, Place, place_of};
+use crate::daemon::{EMBEDDED_NAME, MemoryPlan, Place, open_model, place_of};
 use crate::model::{HParams, ModelFile, read_hparams};
 use crate::ple::TableLayout;
 
@@ -33,12 +33,11 @@ pub(super) struct Measured {
     max_decode_tok_s: Option<f64>,
 }
 
-/// Every finding on the model that the settings name.
+/// Every finding on the model that the settings name, or on the one that is served where they name none.
 pub(super) fn findings(root: &Root, settings: &Settings, measured: &mut Measured) -> Vec<Finding> {
-    let Some(path) = &settings.model else {
-        return vec![Finding::ok("model", "none given; --model FILE looks at one")];
-    };
-    let opened = ModelFile::open(path).and_then(|file| Ok((read_hparams(&file)?, file)));
+    let given = settings.model.as_deref();
+    let path = given.unwrap_or(Path::new(EMBEDDED_NAME));
+    let opened = open_model(given).and_then(|file| Ok((read_hparams(&file)?, file)));
     let (hparams, file) = match opened {
         Ok(opened) => opened,
         Err(error) => return vec![unusable(path, &anyhow::Error::from(error))],
@@ -52,13 +51,16 @@ pub(super) fn findings(root: &Root, settings: &Settings, measured: &mut Measured
     let rows_in_memory = (settings.ple_cache_bytes as u64).min(plan.storage_bytes);
     let needed = plan.needed_bytes(n_ctx, settings.max_sessions, rows_in_memory);
     let least = plan.needed_bytes(n_ctx, 1, 0);
-    let place = std::path::absolute(path).ok().and_then(|path| device_of(root, &path));
     let mut found = vec![
         Finding::ok("model", format!("{}, {}", path.display(), hparams.architecture.name())),
         model_fit(memory, least, needed),
-        storage(place),
     ];
-    found.push(match table(&file, &hparams) {
+    if let Some(path) = given {
+        let path = std::path::absolute(path).ok();
+        found.push(storage(path.and_then(|path| device_of(root, &path))));
+    }
+    // The rows of the model that is part of the program are in memory.
+    found.push(match given.and_then(|_| table(&file, &hparams)) {
         None => Finding::ok("storage_rows", "the model reads nothing while it runs"),
         Some((part, layout)) => match row_rate(Arc::clone(&file.parts[part]), layout) {
             Ok(rate) => {
