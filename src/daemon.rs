@@ -6,7 +6,9 @@
 //!
 //! Deliberately absent: what a request means (`rpc`, `http`), what is computed (`engine`).
 
+mod access;
 mod embedded;
+mod guard;
 mod load;
 mod loopback;
 mod memory_plan;
@@ -29,6 +31,8 @@ pub use load::LoadedModel;
 pub use loopback::serve_while;
 pub use memory_plan::{MemoryPlan, Place, place_of};
 pub use services::{Control, Services, services};
+
+use access::Access;
 
 use crate::board::{self, Root, Surroundings, Verdict};
 use crate::config::Settings;
@@ -77,11 +81,13 @@ pub async fn run(
     bound: impl FnOnce(&[SocketAddr]),
 ) -> anyhow::Result<()> {
     let notifier = Notifier;
+    let access = Access::load(settings)?;
     let mut listeners = Listeners::bind(&settings.listen).await?;
     log::info!(listen = list(&listeners.addresses).as_str(); "listening");
-    warn_of_strangers(&listeners.addresses);
+    access.tell(&listeners.addresses);
+    let _reloading = access.reload_on_hangup().context("cannot listen for signals")?;
     let (services, control) = services().await;
-    listeners.serve(services);
+    listeners.serve(|address| access.services_at(address, &services));
     bound(&listeners.addresses);
     notifier.status("loading the model");
 
@@ -165,10 +171,10 @@ impl Listeners {
         Ok(Listeners { addresses, sockets, tasks: JoinSet::new(), close: watch::channel(false).0 })
     }
 
-    fn serve(&mut self, services: Services) {
-        for socket in self.sockets.drain(..) {
+    fn serve(&mut self, services_at: impl Fn(SocketAddr) -> Services) {
+        for (socket, address) in self.sockets.drain(..).zip(&self.addresses) {
             let mut close = self.close.subscribe();
-            let services = services.clone();
+            let services = services_at(*address);
             self.tasks.spawn(async move {
                 let closed = async move {
                     // An error means that the sender is gone, and with it whoever listens.
@@ -233,12 +239,6 @@ fn tell_of_the_board() {
         };
         let advice = finding.advice.unwrap_or_default();
         log::log!(level, finding = finding.id, advice = advice.as_str(); "{}: {}", finding.id, finding.found);
-    }
-}
-
-fn warn_of_strangers(addresses: &[SocketAddr]) {
-    for address in addresses.iter().filter(|address| !address.ip().to_canonical().is_loopback()) {
-        log::warn!(listen:% = address; "anybody who can reach this address may use the model");
     }
 }
 

@@ -9,6 +9,7 @@
 //! | 1 | [`simd`] | ISA tokens, intrinsics |
 //! | 2 | [`ops`], [`gguf`], [`storage`], [`board`], [`fetch`] | kernels over shapes; the file directory; reading files; what the system tells; downloads |
 //! | 3 | [`ple`], [`model`], [`tokenizer`], [`sampling`] | row store; forward pass; text and ids; choice of a token |
+//! | 3 | [`access`] | who may call, and how much of what |
 //! | 4 | [`engine`] | sequences, scheduler, the one worker thread |
 //! | 4 | [`port`] | connections, and what peers may do on them |
 //! | 5 | [`serving`] | prompts and conversations to generations, for all dialects |
@@ -20,6 +21,7 @@
 //! `tests/architecture.rs` holds this order.
 #![deny(unsafe_code)]
 
+pub mod access;
 pub mod board;
 pub mod cli;
 pub mod config;

@@ -22,6 +22,7 @@ const ROOMS: &[(&str, u32)] = &[
     ("model", 3),
     ("tokenizer", 3),
     ("sampling", 3),
+    ("access", 3),
     ("engine", 4),
     ("port", 4),
     ("serving", 5),
@@ -66,6 +67,7 @@ const CRATES: &[(&str, &[&str])] = &[
     ("serde_json", &["fetch", "tokenizer", "rpc", "http", "cli"]),
     ("serde_path_to_error", &["http"]),
     ("sha2", &["fetch"]),
+    ("subtle", &["access"]),
     ("systemd_journal_logger", &["systemd"]),
     (
         "thiserror",
@@ -78,6 +80,7 @@ const CRATES: &[(&str, &[&str])] = &[
             "model",
             "tokenizer",
             "sampling",
+            "access",
             "engine",
             "port",
             "serving",

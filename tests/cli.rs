@@ -116,6 +116,12 @@ fn faults_end_with_their_code_and_one_line_that_says_what_to_do() {
         ),
         (64, &["serve", "--config", "/nowhere/pled.toml"], "/nowhere/pled.toml"),
         (64, &["serve", "--model", &tiny, "--listen", "0.0.0.0:0"], "--allow-unauthenticated-lan"),
+        (
+            64,
+            &["serve", "--model", &tiny, "--token-file", "/nowhere/tokens"],
+            "/nowhere/tokens: cannot be read",
+        ),
+        (64, &["serve", "--model", &tiny, "--token-file", &config], "pled.toml:1: the token of \"model\""),
         (65, &["generate", "--model", &text, "--prompt", "x"], "not a GGUF file"),
         (65, &["generate", "--model", &cut, "--prompt", "x"], "cut.gguf"),
         (65, &["generate", "--model", &experts, "--prompt", "x"], "mixture of experts"),
@@ -750,4 +756,40 @@ fn an_address_in_use_is_named() {
     let stderr = String::from_utf8(output.stderr).unwrap();
     let last = stderr.lines().last().unwrap();
     assert!(last.contains(&daemon.address) && last.contains("--listen"), "{stderr}");
+}
+
+/// The status of a question with this token.
+fn status_with(daemon: &Daemon, token: &str) -> String {
+    let mut peer = TcpStream::connect(&daemon.address).unwrap();
+    let head = format!("GET /metrics HTTP/1.1\r\nHost: pled\r\nAuthorization: Bearer {token}\r\n\r\n");
+    peer.write_all(head.as_bytes()).unwrap();
+    let mut status = [0; 12];
+    peer.read_exact(&mut status).unwrap();
+    String::from_utf8(status.to_vec()).unwrap()
+}
+
+#[test]
+fn tokens_come_from_a_credential_and_are_read_again_at_a_hangup() {
+    let (old, new) = ("aaaabbbbccccdddd", "eeeeffffgggghhhh");
+    let folder = tempfile::tempdir().unwrap();
+    let file = folder.path().join("tokens");
+    std::fs::write(&file, format!("kitchen {old}\n")).unwrap();
+    let mut daemon = Daemon::start(&tiny(), |command| {
+        command.env("CREDENTIALS_DIRECTORY", folder.path());
+    });
+    daemon.wait_for_log("clients need a token");
+    assert_eq!(status_with(&daemon, old), "HTTP/1.1 200");
+    assert_eq!(status_with(&daemon, new), "HTTP/1.1 401");
+    std::fs::write(&file, "kitchen short\n").unwrap();
+    daemon.signal(Signal::HUP);
+    let line = daemon.wait_for_log("the tokens stay as they were");
+    assert!(line.contains("tokens:1: the token of"), "{line}");
+    assert_eq!(status_with(&daemon, old), "HTTP/1.1 200");
+    std::fs::write(&file, format!("kitchen {new}\n")).unwrap();
+    daemon.signal(Signal::HUP);
+    daemon.wait_for_log("tokens read again");
+    assert_eq!(status_with(&daemon, old), "HTTP/1.1 401");
+    assert_eq!(status_with(&daemon, new), "HTTP/1.1 200");
+    daemon.signal(Signal::TERM);
+    assert!(daemon.wait().success());
 }

@@ -4,6 +4,7 @@ use std::fmt::Write as _;
 use std::io;
 
 use super::pull;
+use crate::access::AccessError;
 use crate::config::ConfigError;
 use crate::fetch::FetchError;
 use crate::gguf::GgufError;
@@ -29,7 +30,7 @@ pub(super) struct UsageError(pub(super) String);
 /// The exit code for an error.
 pub(super) fn code_of(error: &anyhow::Error) -> u8 {
     for cause in error.chain() {
-        if cause.is::<ConfigError>() || cause.is::<UsageError>() {
+        if cause.is::<ConfigError>() || cause.is::<AccessError>() || cause.is::<UsageError>() {
             return BAD_CONFIGURATION;
         }
         if cause.downcast_ref::<FetchError>().is_some_and(pull::is_usage) {

@@ -4,7 +4,7 @@ use std::path::Path;
 
 use log::LevelFilter;
 
-use crate::config::{ConfigError, Fragment, Settings, from_environment, from_file};
+use crate::config::{ConfigError, Fragment, Settings, from_credentials, from_environment, from_file};
 use crate::systemd::start_logging;
 
 /// Merges the sources and starts logging at the level that they say, `level` if they say none.
@@ -18,5 +18,7 @@ pub(super) fn settle(flags: Fragment, file: Option<&Path>, level: LevelFilter) -
 pub(super) fn merge(flags: Fragment, file: Option<&Path>) -> Result<Settings, ConfigError> {
     let file = file.map(from_file).transpose()?.unwrap_or_default();
     let environment = from_environment(|name| std::env::var_os(name))?;
-    Settings::resolve(flags.over(environment).over(file))
+    let credentials = std::env::var_os("CREDENTIALS_DIRECTORY");
+    let credentials = credentials.map(|folder| from_credentials(Path::new(&folder))).unwrap_or_default();
+    Settings::resolve(flags.over(environment).over(file).over(credentials))
 }

@@ -70,6 +70,12 @@ pub struct ServerFlags {
     /// Requests that may wait for their turn [default: 8]
     #[arg(long, value_name = "N")]
     queue_depth: Option<String>,
+    /// File of the tokens of which clients have to bring one [default: the credential tokens, if there is one]
+    #[arg(long, value_name = "FILE")]
+    token_file: Option<String>,
+    /// Clients on this machine need no token [default: false]
+    #[arg(long, value_name = "BOOL", num_args = 0..=1, require_equals = true, default_missing_value = "true")]
+    allow_unauthenticated_loopback: Option<String>,
     /// Listen beyond loopback although anybody who reaches the port may use it [default: false]
     #[arg(long, value_name = "BOOL", num_args = 0..=1, require_equals = true, default_missing_value = "true")]
     allow_unauthenticated_lan: Option<String>,
@@ -85,6 +91,8 @@ impl ServerFlags {
         for (field, value) in [
             (Field::MaxSessions, &self.max_sessions),
             (Field::QueueDepth, &self.queue_depth),
+            (Field::TokenFile, &self.token_file),
+            (Field::AllowUnauthenticatedLoopback, &self.allow_unauthenticated_loopback),
             (Field::AllowUnauthenticatedLan, &self.allow_unauthenticated_lan),
         ] {
             say(&mut fragment, field, value);

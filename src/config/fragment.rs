@@ -31,13 +31,17 @@ pub enum Field {
     Mlock,
     /// Log level.
     Log,
+    /// File of the tokens of which clients have to bring one.
+    TokenFile,
+    /// Clients on this machine need no token.
+    AllowUnauthenticatedLoopback,
     /// Listen beyond loopback although no client has to prove who it is.
     AllowUnauthenticatedLan,
 }
 
 impl Field {
     /// Every option, in the order of the documentation.
-    pub const ALL: [Field; 13] = [
+    pub const ALL: [Field; 15] = [
         Field::Model,
         Field::Listen,
         Field::Threads,
@@ -50,6 +54,8 @@ impl Field {
         Field::QueueDepth,
         Field::Mlock,
         Field::Log,
+        Field::TokenFile,
+        Field::AllowUnauthenticatedLoopback,
         Field::AllowUnauthenticatedLan,
     ];
 
@@ -68,6 +74,8 @@ impl Field {
             Field::QueueDepth => "queue_depth",
             Field::Mlock => "mlock",
             Field::Log => "log",
+            Field::TokenFile => "token_file",
+            Field::AllowUnauthenticatedLoopback => "allow_unauthenticated_loopback",
             Field::AllowUnauthenticatedLan => "allow_unauthenticated_lan",
         }
     }
@@ -113,6 +121,8 @@ pub enum Origin {
         /// Line, counted from 1.
         line: usize,
     },
+    /// A credential that the service manager gives, by its name.
+    Credential(&'static str),
     /// Nobody gave it.
     Default,
 }
@@ -123,6 +133,7 @@ impl fmt::Display for Origin {
             Origin::Flag(field) => f.write_str(&field.flag()),
             Origin::Environment(field) => f.write_str(&field.variable()),
             Origin::File { path, line } => write!(f, "{}:{line}", path.display()),
+            Origin::Credential(name) => write!(f, "the credential {name}"),
             Origin::Default => f.write_str("default"),
         }
     }

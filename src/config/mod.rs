@@ -1,4 +1,4 @@
-//! Fragments become settings: flags over environment over file over defaults.
+//! Fragments become settings: flags over environment over file over credentials over defaults.
 //!
 //! Every source says its piece as a [`Fragment`]: option names with the text that was given and the
 //! place where it stood. Fragments are laid over each other, and only what remains is parsed, by the
@@ -8,6 +8,7 @@
 //! opens it, who reports it through [`Settings::reject`]), and any use of the settings below this
 //! level: the rooms underneath take small options of their own.
 
+mod credentials;
 mod environment;
 mod error;
 mod file;
@@ -16,6 +17,7 @@ mod fragment;
 mod settings;
 mod value;
 
+pub use credentials::from_credentials;
 pub use environment::from_environment;
 pub use error::ConfigError;
 pub use file::from_file;

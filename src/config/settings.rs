@@ -22,7 +22,8 @@ pub const DEFAULT_N_CTX: usize = EngineOptions::DEFAULT.n_ctx;
 pub struct Settings {
     /// Path of the model file, if one was given; else the embedded model is meant.
     pub model: Option<PathBuf>,
-    /// Addresses to listen on, at least one. All on loopback unless `allow_unauthenticated_lan`.
+    /// Addresses to listen on, at least one. All on loopback unless clients have to prove
+    /// who they are, or `allow_unauthenticated_lan`.
     pub listen: Vec<SocketAddr>,
     /// Compute threads.
     pub threads: usize,
@@ -44,6 +45,10 @@ pub struct Settings {
     pub mlock: bool,
     /// Log level, if one was given: each command has its own default.
     pub log: Option<LevelFilter>,
+    /// File of the tokens of which clients have to bring one.
+    pub token_file: Option<PathBuf>,
+    /// Whether clients that come to a loopback address need no token.
+    pub allow_unauthenticated_loopback: bool,
     /// Whether addresses beyond loopback are taken although no client has to prove who it is.
     pub allow_unauthenticated_lan: bool,
     given: Fragment,
@@ -55,9 +60,10 @@ impl Settings {
         let read = Reader { given: &given };
         let allow_unauthenticated_lan =
             read.one(Field::AllowUnauthenticatedLan, value::parse_bool)?.unwrap_or(false);
-        Ok(Settings {
-            model: read.one(Field::Model, parse_path)?,
-            listen: read.listen(allow_unauthenticated_lan)?,
+        let token_file = read.one(Field::TokenFile, |text| parse_path(text, "file of tokens"))?;
+        let settings = Settings {
+            model: read.one(Field::Model, |text| parse_path(text, "GGUF file"))?,
+            listen: read.listen(allow_unauthenticated_lan || token_file.is_some())?,
             threads: read
                 .one(Field::Threads, |text| value::parse_count(text, 1..=256))?
                 .unwrap_or_else(usable_cores),
@@ -80,9 +86,25 @@ impl Settings {
             mlock: read.one(Field::Mlock, value::parse_bool)?.unwrap_or(false),
             log: read
                 .one(Field::Log, |text| value::parse_word(text, "off, error, warn, info, debug, trace"))?,
+            token_file,
+            allow_unauthenticated_loopback: read
+                .one(Field::AllowUnauthenticatedLoopback, value::parse_bool)?
+                .unwrap_or(false),
             allow_unauthenticated_lan,
             given,
-        })
+        };
+        settings.check_access()?;
+        Ok(settings)
+    }
+
+    /// Two options that say the contrary of each other.
+    fn check_access(&self) -> Result<(), ConfigError> {
+        if self.allow_unauthenticated_lan && self.token_file.is_some() {
+            let problem = format!("{} is given, so that clients need a token", Field::TokenFile);
+            let advice = "leave out one of both";
+            return Err(self.reject(Field::AllowUnauthenticatedLan, problem, advice));
+        }
+        Ok(())
     }
 
     /// The context length for a model that was trained for `n_ctx_train` tokens.
@@ -144,16 +166,18 @@ impl Reader<'_> {
         given.values.iter().map(parse_one).collect::<Result<Vec<T>, _>>().map(Some)
     }
 
-    fn listen(&self, allow_unauthenticated_lan: bool) -> Result<Vec<SocketAddr>, ConfigError> {
+    fn listen(&self, beyond_loopback: bool) -> Result<Vec<SocketAddr>, ConfigError> {
         let checked = |text: &str| {
             let address = value::parse_address(text)?;
-            if address.ip().to_canonical().is_loopback() || allow_unauthenticated_lan {
+            if address.ip().to_canonical().is_loopback() || beyond_loopback {
                 return Ok(address);
             }
             Err(Fault {
                 problem: "not on loopback, and no client has to prove who it is".to_owned(),
                 advice: format!(
-                    "listen on {DEFAULT_LISTEN}, or let everybody on the network in with {} (file: {} = true)",
+                    "listen on {DEFAULT_LISTEN}, give tokens to clients with {}, or let everybody on the network \
+                     in with {} (file: {} = true)",
+                    Field::TokenFile.flag(),
                     Field::AllowUnauthenticatedLan.flag(),
                     Field::AllowUnauthenticatedLan
                 ),
@@ -167,12 +191,9 @@ impl Reader<'_> {
     }
 }
 
-fn parse_path(text: &str) -> Result<PathBuf, Fault> {
+fn parse_path(text: &str, of: &str) -> Result<PathBuf, Fault> {
     if text.is_empty() {
-        return Err(Fault {
-            problem: "no path".to_owned(),
-            advice: "give the path of a GGUF file".to_owned(),
-        });
+        return Err(Fault { problem: "no path".to_owned(), advice: format!("give the path of a {of}") });
     }
     Ok(PathBuf::from(text))
 }
@@ -269,6 +290,20 @@ mod tests {
         for address in ["127.0.0.1:0", "127.9.9.9:1", "[::1]:50051", "[::ffff:127.0.0.1]:1"] {
             Settings::resolve(flags(&[(Field::Listen, address)])).unwrap();
         }
+    }
+
+    #[test]
+    fn beyond_loopback_with_tokens_and_not_with_both() {
+        let lan = (Field::Listen, "192.168.1.5:50051");
+        let tokens = (Field::TokenFile, "/etc/pled/tokens");
+        let settings = Settings::resolve(flags(&[lan, tokens])).unwrap();
+        assert_eq!(settings.token_file.unwrap().to_str(), Some("/etc/pled/tokens"));
+        assert!(!settings.allow_unauthenticated_loopback);
+        assert_eq!(
+            message(&[lan, tokens, (Field::AllowUnauthenticatedLan, "true")]),
+            "--allow-unauthenticated-lan: allow_unauthenticated_lan = \"true\": token_file is given, so that \
+             clients need a token; leave out one of both"
+        );
     }
 
     #[test]

@@ -12,7 +12,7 @@ use tonic_health::pb::health_client::HealthClient;
 use super::run;
 use crate::config::Settings;
 
-/// Runs the daemon on a free loopback port, wherever the settings let it listen, for as long as `talk` takes.
+/// Runs the daemon on a free loopback port, wherever and for whomever the settings let it listen, for as long as `talk` takes.
 /// `talk` begins when the model is loaded.
 ///
 /// # Errors
@@ -22,6 +22,7 @@ pub async fn serve_while<T>(
     talk: impl AsyncFnOnce(SocketAddr, Channel) -> anyhow::Result<T>,
 ) -> anyhow::Result<T> {
     settings.listen = vec![SocketAddr::from((Ipv4Addr::LOCALHOST, 0))];
+    settings.token_file = None;
     let (stop, stopped) = oneshot::channel::<()>();
     let (bound, address) = oneshot::channel();
     let mut serving = tokio::spawn(async move {

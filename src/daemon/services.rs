@@ -12,6 +12,8 @@ use axum::http::{Request, Response};
 use hyper::body::Incoming;
 use tower_service::Service;
 
+use super::guard::Guard;
+use crate::access::Keys;
 use crate::engine::EngineHandle;
 use crate::http;
 use crate::port::Intake;
@@ -20,7 +22,7 @@ use crate::serving::State;
 
 /// All services, for any number of listeners: what they bound they bound together.
 #[derive(Clone, Debug)]
-pub struct Services(KeepDeadlines<Intake<Dialects>>);
+pub struct Services(Guard<KeepDeadlines<Intake<Dialects>>>);
 
 /// A call is gRPC's if its content type says so.
 #[derive(Clone, Debug)]
@@ -41,7 +43,15 @@ pub async fn services() -> (Services, Control) {
     let state = Arc::new(State::new());
     let (grpc, health) = rpc::services(Arc::clone(&state)).await;
     let dialects = Dialects { grpc, http: http::calls(Arc::clone(&state)) };
-    (Services(KeepDeadlines(Intake::new(dialects))), Control { state, health })
+    (Services(Guard::open(KeepDeadlines(Intake::new(dialects)))), Control { state, health })
+}
+
+impl Services {
+    /// The same services for those alone who have one of these tokens.
+    #[must_use]
+    pub fn kept_by(self, keys: Arc<Keys>) -> Self {
+        Self(self.0.kept_by(keys))
+    }
 }
 
 impl Control {
@@ -64,7 +74,7 @@ impl Service<Request<Incoming>> for Services {
     type Future = Pin<Box<dyn Future<Output = Result<Response<Body>, Infallible>> + Send>>;
 
     fn poll_ready(&mut self, cx: &mut Context<'_>) -> Poll<Result<(), Infallible>> {
-        Service::<Request<Incoming>>::poll_ready(&mut self.0, cx)
+        self.0.poll_ready(cx)
     }
 
     fn call(&mut self, request: Request<Incoming>) -> Self::Future {

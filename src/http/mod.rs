@@ -33,13 +33,31 @@ mod whole;
 use std::sync::Arc;
 
 use axum::Router;
+use axum::http::Method;
 use axum::middleware::from_fn;
+use axum::response::Response;
 
-use crate::serving::State;
+use crate::access::Wants;
+use crate::serving::{Problem, State};
 
 /// All calls of HTTP that are not gRPC's.
 pub fn calls(state: Arc<State>) -> Router {
     let all = probes::routes().merge(metrics::routes()).merge(openai::routes()).merge(ollama::routes());
     let all = all.fallback(probes::no_such_path).method_not_allowed_fallback(probes::wrong_method);
     all.layer(from_fn(origin::refuse_strangers)).with_state(state)
+}
+
+/// What a call wants.
+pub fn wants(method: &Method, path: &str) -> Wants {
+    match path {
+        "/healthz" | "/readyz" => Wants::Health,
+        "/metrics" => Wants::Figures,
+        _ if matches!(*method, Method::GET | Method::HEAD) => Wants::Facts,
+        _ => Wants::Work,
+    }
+}
+
+/// Why a call is not answered, in the dialect of its path.
+pub fn refused(path: &str, problem: Problem) -> Response {
+    probes::refused(path, &problem.into())
 }

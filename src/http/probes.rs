@@ -39,7 +39,7 @@ async fn ready(Shared(state): Shared<Arc<State>>) -> Response {
 }
 
 /// Answers in the dialect of the path.
-fn refused(path: &str, refusal: &Refusal) -> Response {
+pub(super) fn refused(path: &str, refusal: &Refusal) -> Response {
     match path.starts_with("/api/") {
         true => ollama::refused(refusal),
         false => openai::refused(refusal),

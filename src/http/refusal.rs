@@ -2,10 +2,12 @@
 
 use std::time::Duration;
 
+use axum::http::HeaderValue;
 use axum::http::StatusCode;
-use axum::http::header::RETRY_AFTER;
+use axum::http::header::{RETRY_AFTER, WWW_AUTHENTICATE};
 use axum::response::{IntoResponse, Response};
 
+use crate::access::Refused;
 use crate::serving::{Problem, RESTART, SOON};
 
 /// A call that is not answered.
@@ -32,6 +34,9 @@ impl Refusal {
         if let Some(after) = self.retry_after {
             response.headers_mut().insert(RETRY_AFTER, whole_seconds(after).into());
         }
+        if self.status == StatusCode::UNAUTHORIZED {
+            response.headers_mut().insert(WWW_AUTHENTICATE, HeaderValue::from_static("Bearer"));
+        }
         response
     }
 }
@@ -55,6 +60,16 @@ impl From<Problem> for Refusal {
                 Self { field: Some("model".to_owned()), ..refusal }
             }
             Problem::NoChat => of(StatusCode::BAD_REQUEST, Some("no_conversations")),
+            Problem::Access(Refused::NoToken | Refused::WrongToken) => {
+                of(StatusCode::UNAUTHORIZED, Some("invalid_api_key"))
+            }
+            Problem::Access(Refused::FiguresOnly) => of(StatusCode::FORBIDDEN, Some("permission_denied")),
+            Problem::Access(Refused::TooOften { retry_after, .. }) => {
+                later(retry_after, of(StatusCode::TOO_MANY_REQUESTS, Some("rate_limit_exceeded")))
+            }
+            Problem::Access(Refused::TooMany { .. }) => {
+                later(SOON, of(StatusCode::TOO_MANY_REQUESTS, Some("rate_limit_exceeded")))
+            }
             Problem::QueueFull { retry_after } => {
                 later(retry_after, of(StatusCode::TOO_MANY_REQUESTS, Some("rate_limit_exceeded")))
             }

@@ -7,15 +7,18 @@
 //! |---|---|
 //! | `connection` | how many connections, how long they may be silent, how long they may not read |
 //! | `serve` | headers, calls at a time, bytes that nobody has looked at yet |
+//! | `kept` | what lasts as long as an answer |
 //! | `intake` | messages that arrive at a time and the time that they may take, large answers |
 //!
 //! Deliberately absent: what a message means.
 
 mod connection;
 mod intake;
+mod kept;
 mod serve;
 
 pub use intake::{Held, Intake, Late, Place};
+pub use kept::Kept;
 pub use serve::serve;
 
 /// The largest message that is read. Unit: bytes.

@@ -21,6 +21,27 @@ mod validate;
 pub use deadline::KeepDeadlines;
 pub use server::{Calls, Health, services};
 
+use axum::body::Body;
+use axum::http::Response;
+
+use crate::access::Wants;
+use crate::serving::Problem;
+
+/// What a call wants, by its path: "/package.Service/Method".
+pub fn wants(path: &str) -> Wants {
+    match path.split('/').nth(1).unwrap_or_default() {
+        "grpc.health.v1.Health" => Wants::Health,
+        "pled.v1.AdminService" => Wants::Figures,
+        "pled.v1.ModelService" | "grpc.reflection.v1.ServerReflection" => Wants::Facts,
+        _ => Wants::Work,
+    }
+}
+
+/// Why a call is not answered.
+pub fn refused(problem: Problem) -> Response<Body> {
+    tonic::Status::from(problem).into_http()
+}
+
 /// Whether a call is one of gRPC, by its content type.
 pub fn is_grpc(headers: &axum::http::HeaderMap) -> bool {
     let kind = headers.get(axum::http::header::CONTENT_TYPE);

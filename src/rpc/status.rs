@@ -5,6 +5,7 @@ use std::collections::HashMap;
 use tonic::{Code, Status};
 use tonic_types::{ErrorDetails, FieldViolation, StatusExt};
 
+use crate::access::Refused;
 use crate::engine::Violation;
 use crate::serving::{Problem, RESTART, SOON};
 
@@ -31,6 +32,12 @@ impl From<Problem> for Status {
                 Status::with_error_details(Code::NotFound, message, details)
             }
             Problem::NoChat => Status::failed_precondition(message),
+            Problem::Access(Refused::NoToken | Refused::WrongToken) => Status::unauthenticated(message),
+            Problem::Access(Refused::FiguresOnly) => Status::permission_denied(message),
+            Problem::Access(Refused::TooOften { retry_after, .. }) => {
+                of(Code::ResourceExhausted, retry(retry_after))
+            }
+            Problem::Access(Refused::TooMany { .. }) => of(Code::ResourceExhausted, retry(SOON)),
             Problem::QueueFull { retry_after } => of(Code::ResourceExhausted, retry(retry_after)),
             Problem::OutOfMemory(_) => of(Code::ResourceExhausted, retry(RESTART)),
             Problem::Busy => of(Code::ResourceExhausted, retry(SOON)),

@@ -2,6 +2,7 @@
 
 use std::time::Duration;
 
+use crate::access::Refused;
 use crate::engine::{Failure, RowFault, SubmitError, Violation};
 
 /// What a caller is told to wait while the server starts or ends. systemd starts it again at once; most of
@@ -37,6 +38,9 @@ pub enum Problem {
         "this model knows no conversations: its vocabulary has no tokens for turns; it can continue a text"
     )]
     NoChat,
+    /// The caller may not do this, or not now.
+    #[error("{0}")]
+    Access(Refused),
     /// As many requests as may wait do so.
     #[error("the queue is full")]
     QueueFull {
@@ -97,6 +101,12 @@ impl Problem {
 fn summary(violations: &[Violation]) -> String {
     let each: Vec<String> = violations.iter().map(|v| format!("{}: {}", v.field, v.problem)).collect();
     each.join("; ")
+}
+
+impl From<Refused> for Problem {
+    fn from(refused: Refused) -> Self {
+        Self::Access(refused)
+    }
 }
 
 impl From<SubmitError> for Problem {

@@ -1,5 +1,6 @@
 //! The engine and its services, gRPC and HTTP, over a scripted backend and over tiny real models.
 
+mod access;
 mod cancellation;
 mod chat;
 mod engine;

@@ -1,9 +1,11 @@
 //! A server on a loopback port, and its clients.
 
 use std::net::SocketAddr;
+use std::sync::Arc;
 use std::time::Duration;
 
-use pled::daemon::{self, Control};
+use pled::access::Keys;
+use pled::daemon::{self, Control, Services};
 use pled::engine::EngineHandle;
 use pled::port;
 use pled::rpc::pb;
@@ -30,6 +32,17 @@ pub(crate) struct Server {
 impl Server {
     /// A server that has no model yet.
     pub(crate) async fn loading() -> Self {
+        Self::begin(|services| services).await
+    }
+
+    /// A server for those who have one of these tokens.
+    pub(crate) async fn kept_by(keys: Arc<Keys>, engine: EngineHandle) -> Self {
+        let server = Self::begin(|services| services.kept_by(keys)).await;
+        server.control.ready(engine).await;
+        server
+    }
+
+    async fn begin(with: impl FnOnce(Services) -> Services) -> Self {
         let listener = TcpListener::bind("127.0.0.1:0").await.unwrap();
         let addr = listener.local_addr().unwrap();
         let (services, control) = daemon::services().await;
@@ -37,7 +50,7 @@ impl Server {
         let shutdown = async {
             let _ = stopped.await;
         };
-        let serving = tokio::spawn(port::serve(listener, services, shutdown));
+        let serving = tokio::spawn(port::serve(listener, with(services), shutdown));
         Self { addr, control, stop, serving }
     }
 
