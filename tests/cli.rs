@@ -679,6 +679,23 @@ fn demo_makes_the_calls_carries_them_out_and_speaks_of_them() {
     assert!(stderr.contains("n_ctx") || stderr.contains("256"), "{stderr}");
 }
 
+#[test]
+fn demo_talks_to_a_daemon_that_runs_already() {
+    let mut daemon = Daemon::start_as_it_comes(|_| {});
+    daemon.wait_for_log("ready");
+    let url = format!("http://{}", daemon.address);
+    let shown = stdout_of(&["demo", "--server", &url, "turn on the kitchen light"]);
+    assert!(shown.starts_with("home-mini") && shown.contains(&url), "{shown}");
+    assert!(shown.contains(r#"  call  HassTurnOn {"name":"Kitchen Light"}"#), "{shown}");
+    drop(daemon);
+    let output = run(&["demo", "--server", &url, "turn on the kitchen light"]);
+    let stderr = String::from_utf8(output.stderr).unwrap();
+    assert!(
+        output.status.code() == Some(1) && stderr.contains(&format!("nobody answers at {url}")),
+        "{stderr}"
+    );
+}
+
 #[tokio::test]
 async fn a_running_answer_is_finished_after_sigterm() {
     let mut daemon = Daemon::start(&tiny(), |_| {});

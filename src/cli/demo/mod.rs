@@ -1,20 +1,20 @@
-//! `pled demo`: the whole job in one command. A daemon on a free loopback port, a conversation with it over gRPC,
-//! a simulated house that carries out the calls.
+//! `pled demo`: the whole job in one command. A daemon on a free loopback port or one that runs already, a conversation
+//! with it over gRPC, a simulated house that carries out the calls.
 //!
 //! Deliberately absent: anything that a client of a running daemon could not do.
 
 mod house;
 
 use std::io::Write;
-use std::net::SocketAddr;
 
 use anyhow::{Context, anyhow};
 use log::LevelFilter;
 use serde::Deserialize;
 use serde_json::Value;
-use tonic::transport::Channel;
+use tonic::transport::{Channel, Endpoint};
 
 use self::house::House;
+use super::exit::UsageError;
 use super::settings::settle;
 use super::terminal::tame;
 use crate::config::ModelFlags;
@@ -49,6 +49,9 @@ const MAX_TOKENS: u32 = 256;
 pub(super) struct Args {
     /// What to say to the house [default: a short tour]
     prompt: Option<String>,
+    /// A daemon that runs already, as in http://raspberrypi:50051, in place of one that is started for this
+    #[arg(long, value_name = "URL", conflicts_with = "model")]
+    server: Option<String>,
     #[command(flatten)]
     model: ModelFlags,
 }
@@ -61,26 +64,29 @@ pub(super) fn run(args: &Args, out: &mut impl Write) -> anyhow::Result<()> {
         .enable_all()
         .build()
         .context("cannot start the threads that serve sockets")?;
-    let talk = async |address, channel| talk(address, channel, &sentences, out).await;
-    let result = runtime.block_on(daemon::serve_while(settings, talk));
+    let result = match &args.server {
+        Some(url) => runtime.block_on(async { talk(url, connect(url).await?, &sentences, out).await }),
+        None => {
+            let talk =
+                async |address, channel| talk(&format!("http://{address}"), channel, &sentences, out).await;
+            runtime.block_on(daemon::serve_while(settings, talk))
+        }
+    };
     runtime.shutdown_background();
     result
 }
 
-async fn talk(
-    address: SocketAddr,
-    channel: Channel,
-    sentences: &[&str],
-    out: &mut impl Write,
-) -> anyhow::Result<()> {
+async fn connect(url: &str) -> anyhow::Result<Channel> {
+    let wrong = || UsageError(format!("{url}: give a server as http://HOST:PORT"));
+    let endpoint = Endpoint::from_shared(url.to_owned()).map_err(|_| wrong())?;
+    endpoint.connect().await.with_context(|| format!("nobody answers at {url}"))
+}
+
+async fn talk(url: &str, channel: Channel, sentences: &[&str], out: &mut impl Write) -> anyhow::Result<()> {
     let models = ModelServiceClient::new(channel.clone()).list_models(pb::ListModelsRequest {}).await;
     for model in models.map_err(refused)?.into_inner().models {
         let millions = model.n_params as f64 / 1e6;
-        writeln!(
-            out,
-            "{}, {millions:.1} million parameters, serves gRPC on http://{address}",
-            tame(&model.id)
-        )?;
+        writeln!(out, "{}, {millions:.1} million parameters, serves gRPC on {url}", tame(&model.id))?;
     }
     let mut conversation = Conversation::new(GenerationServiceClient::new(channel))?;
     for sentence in sentences {
