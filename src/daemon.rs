@@ -12,6 +12,7 @@ mod guard;
 mod load;
 mod loopback;
 mod memory_plan;
+mod reload;
 mod services;
 
 use std::future::Future;
@@ -30,12 +31,13 @@ pub use embedded::{EMBEDDED_NAME, open_model};
 pub use load::LoadedModel;
 pub use loopback::serve_while;
 pub use memory_plan::{MemoryPlan, Place, place_of};
+pub use reload::DEFAULT_LOG;
 pub use services::{Control, Services, services};
 
 use access::Access;
 
 use crate::board::{self, Root, Surroundings, Verdict};
-use crate::config::Settings;
+use crate::config::{ConfigError, Settings};
 use crate::engine::{Ended, EngineHandle, EngineOptions};
 use crate::ops::Kernels;
 use crate::port;
@@ -49,11 +51,15 @@ const LAST_WORDS_LIMIT: Duration = Duration::from_secs(2);
 /// Threads that serve sockets; the cores belong to the model.
 const IO_THREADS: usize = 2;
 
-/// Runs the daemon until SIGTERM or SIGINT, then drains. A second signal ends the process at once.
+/// Runs the daemon until SIGTERM or SIGINT, then drains. A second signal ends the process at once. At SIGHUP `reread`
+/// gives the settings as they are now.
 ///
 /// # Errors
 /// If an address cannot be bound, the model cannot be loaded, or the engine dies.
-pub fn serve(settings: &Settings) -> anyhow::Result<()> {
+pub fn serve(
+    settings: &Settings,
+    reread: impl Fn() -> Result<Settings, ConfigError> + Send + 'static,
+) -> anyhow::Result<()> {
     let runtime = tokio::runtime::Builder::new_multi_thread()
         .worker_threads(IO_THREADS)
         .thread_name("io")
@@ -63,6 +69,7 @@ pub fn serve(settings: &Settings) -> anyhow::Result<()> {
     tell_of_the_board();
     let result = runtime.block_on(async {
         let stop = stop_requested().context("cannot listen for signals")?;
+        reload::on_hangup(settings, reread).context("cannot listen for signals")?;
         run(settings, stop, |_| {}).await
     });
     // A model that is being read cannot be interrupted; the process ends without it.

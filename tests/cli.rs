@@ -462,7 +462,7 @@ impl Daemon {
     /// As [`Daemon::start`], without a model.
     fn start_as_it_comes(prepare: impl FnOnce(&mut Command)) -> Daemon {
         let mut command = pled();
-        command.args(["serve", "--listen", "127.0.0.1:0", "--log", "info"]);
+        command.args(["serve", "--listen", "127.0.0.1:0"]);
         command.stdout(Stdio::null()).stderr(Stdio::piped());
         prepare(&mut command);
         let mut child = command.spawn().unwrap();
@@ -614,6 +614,32 @@ async fn serve_streams_what_generate_prints_and_tells_systemd() {
     daemon.signal(Signal::TERM);
     hear_until("STOPPING=1");
     assert_eq!(daemon.wait().code(), Some(0));
+}
+
+#[test]
+fn sighup_takes_up_the_log_level_and_names_what_takes_a_restart() {
+    let folder = tempfile::tempdir().unwrap();
+    let config = folder.path().join("pled.toml");
+    std::fs::write(&config, "n_ctx = 1024\n").unwrap();
+    let mut daemon = Daemon::start_as_it_comes(|command| {
+        command.arg("--config").arg(&config);
+    });
+    daemon.wait_for_log("ready");
+    std::fs::write(&config, "n_ctx = 512\nlog = \"debug\"\n").unwrap();
+    daemon.signal(Signal::HUP);
+    daemon.wait_for_log("n_ctx was changed, which takes a restart");
+    daemon.wait_for_log("the configuration was read again");
+    // Nonsense on a connection is worth a line of this level only.
+    let mut socket = TcpStream::connect(&daemon.address).unwrap();
+    socket.write_all(b"\0\x01 nonsense\r\n\r\n").unwrap();
+    daemon.wait_for_log("a connection ended: ");
+    // A file that is wrong changes nothing, and the daemon goes on.
+    std::fs::write(&config, "n_ctx = 512\nlog = \"loud\"\n").unwrap();
+    daemon.signal(Signal::HUP);
+    daemon.wait_for_log("the configuration stays as it was: ");
+    daemon.signal(Signal::TERM);
+    daemon.wait_for_log("stopped");
+    assert!(daemon.child.wait().unwrap().success());
 }
 
 #[tokio::test]

@@ -2,11 +2,9 @@
 
 use std::path::PathBuf;
 
-use log::LevelFilter;
-
-use super::settings::settle;
+use super::settings::{merge, settle};
 use crate::config::{ModelFlags, ServerFlags};
-use crate::daemon;
+use crate::daemon::{self, DEFAULT_LOG};
 
 #[derive(Debug, clap::Args)]
 pub(super) struct Args {
@@ -21,6 +19,7 @@ pub(super) struct Args {
 
 pub(super) fn run(args: &Args) -> anyhow::Result<()> {
     let flags = args.server.fragment().over(args.model.fragment());
-    let settings = settle(flags, args.config.as_deref(), LevelFilter::Info)?;
-    daemon::serve(&settings)
+    let settings = settle(flags.clone(), args.config.as_deref(), DEFAULT_LOG)?;
+    let file = args.config.clone();
+    daemon::serve(&settings, move || merge(flags.clone(), file.as_deref()))
 }

@@ -121,6 +121,12 @@ impl Settings {
         }
     }
 
+    /// The options that `other` was given in another way.
+    pub fn changed(&self, other: &Settings) -> Vec<Field> {
+        let values = |given: &Fragment, field| given.get(field).map(|given| given.values.clone());
+        Field::ALL.into_iter().filter(|&f| values(&self.given, f) != values(&other.given, f)).collect()
+    }
+
     /// The error for a value that parsed but cannot be had, as only its user can know.
     pub fn reject(&self, field: Field, problem: impl Into<String>, advice: impl Into<String>) -> ConfigError {
         let given = self.given.get(field);

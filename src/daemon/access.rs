@@ -1,6 +1,6 @@
 //! Who may call on which address, and reading that again.
 
-use std::io::{self, IsTerminal};
+use std::io;
 use std::net::SocketAddr;
 use std::sync::Arc;
 
@@ -57,23 +57,16 @@ impl Access {
         }
     }
 
-    /// Reads the files again at every SIGHUP, until dropped. Without files the signal only loses its power to end
-    /// a service; a program in a terminal still ends with it.
+    /// Reads the files again at every SIGHUP, until dropped.
     pub(super) fn reload_on_hangup(&self) -> io::Result<Reloading> {
-        if self.keys.is_none() && io::stderr().is_terminal() {
-            return Ok(Reloading(None));
-        }
+        let Some(keys) = self.keys.clone() else { return Ok(Reloading(None)) };
         let mut hangup = signal(SignalKind::hangup())?;
-        let keys = self.keys.clone();
         Ok(Reloading(Some(tokio::spawn(async move {
             while hangup.recv().await.is_some() {
                 // A small file, rarely.
-                match keys.as_ref().map(|keys| (keys, keys.reload())) {
-                    None => log::info!("there is no file that could be read again"),
-                    Some((keys, Ok(()))) => {
-                        log::info!(tokens = keys.names().join(", ").as_str(); "tokens read again");
-                    }
-                    Some((_, Err(error))) => log::error!(error:display; "the tokens stay as they were"),
+                match keys.reload() {
+                    Ok(()) => log::info!(tokens = keys.names().join(", ").as_str(); "tokens read again"),
+                    Err(error) => log::error!(error:display; "the tokens stay as they were"),
                 }
             }
         }))))

@@ -23,8 +23,14 @@ pub fn start_logging(level: LevelFilter) -> Result<(), LoggingError> {
     if connected_to_journal() {
         JournalLog::new()?.with_extra_fields([("VERSION", env!("CARGO_PKG_VERSION"))]).install()?;
     } else {
-        env_logger::Builder::new().filter_level(level).format_timestamp_millis().try_init()?;
+        // What comes is decided by the level of the process, which may change.
+        env_logger::Builder::new().filter_level(LevelFilter::Trace).format_timestamp_millis().try_init()?;
     }
-    log::set_max_level(level);
+    set_log_level(level);
     Ok(())
+}
+
+/// Changes the level of the log that was started.
+pub fn set_log_level(level: LevelFilter) {
+    log::set_max_level(level);
 }

@@ -9,6 +9,6 @@ mod logging;
 mod notify;
 mod watchdog;
 
-pub use logging::{LoggingError, start_logging};
+pub use logging::{LoggingError, set_log_level, start_logging};
 pub use notify::Notifier;
 pub use watchdog::{Pulse, Watchdog};
