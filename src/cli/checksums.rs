@@ -47,17 +47,42 @@ pub(super) fn are_there(file: &ModelFile, hparams: &HParams) -> anyhow::Result<b
 
 /// Removes the checksums of a model file, if there are any.
 pub(super) fn remove(model: &Path) -> io::Result<()> {
-    match fs::remove_file(Checksums::path_of(model)) {
-        Err(error) if error.kind() != io::ErrorKind::NotFound => Err(error),
-        _ => Ok(()),
-    }
+    remove_if_there(&Checksums::path_of(model))
 }
 
 /// Writes under another name first, so that nobody finds half a file.
 fn store(path: &Path, bytes: &[u8]) -> io::Result<()> {
     let partial = path.with_extension("crc32c.partial");
-    let mut file = File::create(&partial)?;
+    // Made anew: root writes into a folder of the service's user, whose link in this place would lead elsewhere.
+    remove_if_there(&partial)?;
+    let mut file = File::options().write(true).create_new(true).open(&partial)?;
     file.write_all(bytes)?;
     file.sync_all()?;
     fs::rename(&partial, path)
+}
+
+fn remove_if_there(path: &Path) -> io::Result<()> {
+    match fs::remove_file(path) {
+        Err(error) if error.kind() != io::ErrorKind::NotFound => Err(error),
+        _ => Ok(()),
+    }
+}
+
+#[cfg(test)]
+mod tests {
+    use super::*;
+
+    #[test]
+    fn a_link_in_the_way_is_not_followed() {
+        let folder = tempfile::tempdir().unwrap();
+        let at = |name: &str| folder.path().join(name);
+        fs::write(at("precious"), "as it was").unwrap();
+        for name in ["m.gguf.crc32c", "m.gguf.crc32c.partial"] {
+            std::os::unix::fs::symlink(at("precious"), at(name)).unwrap();
+        }
+        store(&at("m.gguf.crc32c"), b"sums").unwrap();
+        assert_eq!(fs::read(at("precious")).unwrap(), b"as it was");
+        assert_eq!(fs::read(at("m.gguf.crc32c")).unwrap(), b"sums");
+        assert!(!at("m.gguf.crc32c.partial").exists());
+    }
 }

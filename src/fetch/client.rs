@@ -89,7 +89,9 @@ impl Client {
             }
             let location = headers.get(LOCATION).and_then(|value| value.to_str().ok());
             let location = location.ok_or_else(|| self.nonsense("it redirects to nowhere"))?;
-            let next = url.join(location).map_err(Failure::Final)?;
+            // Not told where: it may hold a signature.
+            let next =
+                url.join(location).map_err(|_| self.nonsense("it redirects to what is no web address"))?;
             if url.is_tls() && !next.is_tls() {
                 return Err(self.nonsense("it redirects from https to http"));
             }

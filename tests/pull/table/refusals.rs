@@ -47,7 +47,7 @@ pub(super) fn redirects() -> Vec<Row> {
             _ => status(404),
         }),
         row("to nowhere", Known, Error("to nowhere"), |_| status(302)),
-        row("to another kind of place", Known, Error("give http://"), |_| {
+        row("to another kind of place", Known, Error("no web address"), |_| {
             redirect("file:///etc/passwd".to_owned())
         }),
         row("to a port where nobody is", Known, Error("cannot connect"), |_| {
