@@ -94,7 +94,7 @@ pub async fn run(
     access.tell(&listeners.addresses);
     let _reloading = access.reload_on_hangup().context("cannot listen for signals")?;
     let (services, control) = services().await;
-    listeners.serve(|address| access.services_at(address, &services));
+    listeners.serve(&access, &services);
     bound(&listeners.addresses);
     notifier.status("loading the model");
 
@@ -178,16 +178,17 @@ impl Listeners {
         Ok(Listeners { addresses, sockets, tasks: JoinSet::new(), close: watch::channel(false).0 })
     }
 
-    fn serve(&mut self, services_at: impl Fn(SocketAddr) -> Services) {
+    fn serve(&mut self, access: &Access, services: &Services) {
         for (socket, address) in self.sockets.drain(..).zip(&self.addresses) {
             let mut close = self.close.subscribe();
-            let services = services_at(*address);
+            let services = access.services_at(*address, services);
+            let certificates = access.certificates_at(*address);
             self.tasks.spawn(async move {
                 let closed = async move {
                     // An error means that the sender is gone, and with it whoever listens.
                     let _ = close.wait_for(|close| *close).await;
                 };
-                port::serve(socket, services, closed).await
+                port::serve(socket, certificates, services, closed).await
             });
         }
     }

@@ -9,7 +9,7 @@
 //! | 1 | [`simd`] | ISA tokens, intrinsics |
 //! | 2 | [`ops`], [`gguf`], [`storage`], [`board`], [`fetch`] | kernels over shapes; the file directory; reading files; what the system tells; downloads |
 //! | 3 | [`ple`], [`model`], [`tokenizer`], [`sampling`] | row store; forward pass; text and ids; choice of a token |
-//! | 3 | [`access`] | who may call, and how much of what |
+//! | 3 | [`access`] | who may call, and how much of what; encryption |
 //! | 4 | [`engine`] | sequences, scheduler, the one worker thread |
 //! | 4 | [`port`] | connections, and what peers may do on them |
 //! | 5 | [`serving`] | prompts and conversations to generations, for all dialects |

@@ -61,7 +61,7 @@ const CRATES: &[(&str, &[&str])] = &[
     ("rand_chacha", &["sampling", "ops", "tokenizer"]),
     ("rayon", &["ops"]),
     // In `daemon` to lock the whole process in memory.
-    ("rustix", &["storage", "fetch", "daemon"]),
+    ("rustix", &["storage", "fetch", "port", "daemon"]),
     ("sd_notify", &["systemd"]),
     ("serde", &["http", "cli"]),
     ("serde_json", &["fetch", "tokenizer", "rpc", "http", "cli"]),
@@ -90,7 +90,7 @@ const CRATES: &[(&str, &[&str])] = &[
         ],
     ),
     ("tokio", &["fetch", "engine", "port", "serving", "rpc", "http", "daemon", "cli"]),
-    ("tokio_rustls", &["fetch"]),
+    ("tokio_rustls", &["access", "fetch", "port"]),
     ("tokio_stream", &["rpc", "http"]),
     ("toml", &["config"]),
     ("tonic", &["rpc", "daemon", "cli"]),

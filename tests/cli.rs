@@ -122,6 +122,12 @@ fn faults_end_with_their_code_and_one_line_that_says_what_to_do() {
             "/nowhere/tokens: cannot be read",
         ),
         (64, &["serve", "--model", &tiny, "--token-file", &config], "pled.toml:1: the token of \"model\""),
+        (64, &["serve", "--model", &tiny, "--tls-cert-file", &config], "no tls_key_file given"),
+        (
+            64,
+            &["serve", "--model", &tiny, "--tls-cert-file", &config, "--tls-key-file", &config],
+            "pled.toml: has no certificate in PEM",
+        ),
         (65, &["generate", "--model", &text, "--prompt", "x"], "not a GGUF file"),
         (65, &["generate", "--model", &cut, "--prompt", "x"], "cut.gguf"),
         (65, &["generate", "--model", &experts, "--prompt", "x"], "mixture of experts"),
@@ -833,6 +839,31 @@ fn tokens_come_from_a_credential_and_are_read_again_at_a_hangup() {
     daemon.wait_for_log("tokens read again");
     assert_eq!(status_with(&daemon, old), "HTTP/1.1 401");
     assert_eq!(status_with(&daemon, new), "HTTP/1.1 200");
+    daemon.signal(Signal::TERM);
+    assert!(daemon.wait().success());
+}
+
+#[test]
+fn certificates_are_read_again_at_a_hangup() {
+    let folder = tempfile::tempdir().unwrap();
+    let (cert, key) = (folder.path().join("cert.pem"), folder.path().join("key.pem"));
+    let write = || {
+        let pair = rcgen::generate_simple_self_signed(["pled".to_owned()]).unwrap();
+        std::fs::write(&cert, pair.cert.pem()).unwrap();
+        std::fs::write(&key, pair.signing_key.serialize_pem()).unwrap();
+    };
+    write();
+    let mut daemon = Daemon::start(&tiny(), |command| {
+        command.arg("--tls-cert-file").arg(&cert).arg("--tls-key-file").arg(&key);
+    });
+    daemon.wait_for_log("ready");
+    std::fs::write(&key, "nonsense").unwrap();
+    daemon.signal(Signal::HUP);
+    let line = daemon.wait_for_log("the certificates stay as they were");
+    assert!(line.contains("key.pem: has no private key in PEM"), "{line}");
+    write();
+    daemon.signal(Signal::HUP);
+    daemon.wait_for_log("certificates read again");
     daemon.signal(Signal::TERM);
     assert!(daemon.wait().success());
 }

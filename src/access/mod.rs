@@ -1,4 +1,4 @@
-//! Who may call: tokens, what each of them may do, and how much of it.
+//! Who may call: tokens, what each of them may do and how much of it, and certificates.
 //!
 //! The rule of the room: one decision for every dialect, made from the head of a call before a byte of its body
 //! is looked at. Whatever is not known to be harmless counts as work. A new file that is wrong changes nothing.
@@ -8,9 +8,11 @@
 //! | `keys` | the decision, and the tokens that it is made by |
 //! | `token_file` | the file of tokens |
 //! | `usage` | how often, and how many at a time |
+//! | `certificates` | encryption, and certificates of clients |
 //!
 //! Deliberately absent: wire formats and status codes, which the dialects have, and anything that a prompt says.
 
+mod certificates;
 mod keys;
 mod token_file;
 mod usage;
@@ -18,6 +20,7 @@ mod usage;
 use std::path::PathBuf;
 use std::time::Duration;
 
+pub use certificates::{CertificateFiles, Certificates};
 pub use keys::{Admitted, Keys};
 
 /// What a call wants.

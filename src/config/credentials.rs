@@ -6,7 +6,12 @@ use std::path::Path;
 use super::fragment::{Field, Fragment, Origin};
 
 /// Options that name files, and what their credentials are called.
-const NAMES: [(Field, &str); 1] = [(Field::TokenFile, "tokens")];
+const NAMES: [(Field, &str); 4] = [
+    (Field::TokenFile, "tokens"),
+    (Field::TlsCertFile, "tls-cert"),
+    (Field::TlsKeyFile, "tls-key"),
+    (Field::TlsClientCaFile, "tls-client-ca"),
+];
 
 /// The credentials that there are in `folder`, each as the path of its file.
 pub fn from_credentials(folder: &Path) -> Fragment {

@@ -73,7 +73,16 @@ pub struct ServerFlags {
     /// File of the tokens of which clients have to bring one [default: the credential tokens, if there is one]
     #[arg(long, value_name = "FILE")]
     token_file: Option<String>,
-    /// Clients on this machine need no token [default: false]
+    /// File of the server's certificate in PEM: clients have to speak TLS [default: the credential tls-cert]
+    #[arg(long, value_name = "FILE")]
+    tls_cert_file: Option<String>,
+    /// File of its private key in PEM [default: the credential tls-key]
+    #[arg(long, value_name = "FILE")]
+    tls_key_file: Option<String>,
+    /// File of certificates, of which one must have signed that of a client [default: the credential tls-client-ca]
+    #[arg(long, value_name = "FILE")]
+    tls_client_ca_file: Option<String>,
+    /// Clients on this machine need neither token nor TLS [default: false]
     #[arg(long, value_name = "BOOL", num_args = 0..=1, require_equals = true, default_missing_value = "true")]
     allow_unauthenticated_loopback: Option<String>,
     /// Listen beyond loopback although anybody who reaches the port may use it [default: false]
@@ -92,6 +101,9 @@ impl ServerFlags {
             (Field::MaxSessions, &self.max_sessions),
             (Field::QueueDepth, &self.queue_depth),
             (Field::TokenFile, &self.token_file),
+            (Field::TlsCertFile, &self.tls_cert_file),
+            (Field::TlsKeyFile, &self.tls_key_file),
+            (Field::TlsClientCaFile, &self.tls_client_ca_file),
             (Field::AllowUnauthenticatedLoopback, &self.allow_unauthenticated_loopback),
             (Field::AllowUnauthenticatedLan, &self.allow_unauthenticated_lan),
         ] {

@@ -33,7 +33,13 @@ pub enum Field {
     Log,
     /// File of the tokens of which clients have to bring one.
     TokenFile,
-    /// Clients on this machine need no token.
+    /// File of the server's certificate.
+    TlsCertFile,
+    /// File of the certificate's private key.
+    TlsKeyFile,
+    /// File of the certificates of which one must have signed a client's.
+    TlsClientCaFile,
+    /// Clients on this machine need neither token nor certificate.
     AllowUnauthenticatedLoopback,
     /// Listen beyond loopback although no client has to prove who it is.
     AllowUnauthenticatedLan,
@@ -41,7 +47,7 @@ pub enum Field {
 
 impl Field {
     /// Every option, in the order of the documentation.
-    pub const ALL: [Field; 15] = [
+    pub const ALL: [Field; 18] = [
         Field::Model,
         Field::Listen,
         Field::Threads,
@@ -55,6 +61,9 @@ impl Field {
         Field::Mlock,
         Field::Log,
         Field::TokenFile,
+        Field::TlsCertFile,
+        Field::TlsKeyFile,
+        Field::TlsClientCaFile,
         Field::AllowUnauthenticatedLoopback,
         Field::AllowUnauthenticatedLan,
     ];
@@ -75,6 +84,9 @@ impl Field {
             Field::Mlock => "mlock",
             Field::Log => "log",
             Field::TokenFile => "token_file",
+            Field::TlsCertFile => "tls_cert_file",
+            Field::TlsKeyFile => "tls_key_file",
+            Field::TlsClientCaFile => "tls_client_ca_file",
             Field::AllowUnauthenticatedLoopback => "allow_unauthenticated_loopback",
             Field::AllowUnauthenticatedLan => "allow_unauthenticated_lan",
         }

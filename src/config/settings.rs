@@ -8,6 +8,7 @@ use log::LevelFilter;
 use super::error::ConfigError;
 use super::fragment::{Field, Fragment, Origin};
 use super::value::{self, Fault};
+use crate::access::CertificateFiles;
 use crate::engine::EngineOptions;
 use crate::model::KvType;
 use crate::ple;
@@ -47,7 +48,9 @@ pub struct Settings {
     pub log: Option<LevelFilter>,
     /// File of the tokens of which clients have to bring one.
     pub token_file: Option<PathBuf>,
-    /// Whether clients that come to a loopback address need no token.
+    /// Certificates, if clients have to speak TLS.
+    pub certificates: Option<CertificateFiles>,
+    /// Whether clients that come to a loopback address need neither token nor TLS.
     pub allow_unauthenticated_loopback: bool,
     /// Whether addresses beyond loopback are taken although no client has to prove who it is.
     pub allow_unauthenticated_lan: bool,
@@ -61,9 +64,12 @@ impl Settings {
         let allow_unauthenticated_lan =
             read.one(Field::AllowUnauthenticatedLan, value::parse_bool)?.unwrap_or(false);
         let token_file = read.one(Field::TokenFile, |text| parse_path(text, "file of tokens"))?;
+        let certificates = read.certificates()?;
+        let knows_clients =
+            token_file.is_some() || certificates.as_ref().is_some_and(|files| files.client_ca.is_some());
         let settings = Settings {
             model: read.one(Field::Model, |text| parse_path(text, "GGUF file"))?,
-            listen: read.listen(allow_unauthenticated_lan || token_file.is_some())?,
+            listen: read.listen(allow_unauthenticated_lan || knows_clients)?,
             threads: read
                 .one(Field::Threads, |text| value::parse_count(text, 1..=256))?
                 .unwrap_or_else(usable_cores),
@@ -87,24 +93,20 @@ impl Settings {
             log: read
                 .one(Field::Log, |text| value::parse_word(text, "off, error, warn, info, debug, trace"))?,
             token_file,
+            certificates,
             allow_unauthenticated_loopback: read
                 .one(Field::AllowUnauthenticatedLoopback, value::parse_bool)?
                 .unwrap_or(false),
             allow_unauthenticated_lan,
             given,
         };
-        settings.check_access()?;
-        Ok(settings)
-    }
-
-    /// Two options that say the contrary of each other.
-    fn check_access(&self) -> Result<(), ConfigError> {
-        if self.allow_unauthenticated_lan && self.token_file.is_some() {
-            let problem = format!("{} is given, so that clients need a token", Field::TokenFile);
-            let advice = "leave out one of both";
-            return Err(self.reject(Field::AllowUnauthenticatedLan, problem, advice));
+        if allow_unauthenticated_lan && knows_clients {
+            // Two options that say the contrary of each other.
+            let field = if settings.token_file.is_some() { Field::TokenFile } else { Field::TlsClientCaFile };
+            let problem = format!("{field} is given, so that clients have to prove who they are");
+            return Err(settings.reject(Field::AllowUnauthenticatedLan, problem, "leave out one of both"));
         }
-        Ok(())
+        Ok(settings)
     }
 
     /// The context length for a model that was trained for `n_ctx_train` tokens.
@@ -172,6 +174,19 @@ impl Reader<'_> {
         given.values.iter().map(parse_one).collect::<Result<Vec<T>, _>>().map(Some)
     }
 
+    /// The files of TLS: certificate and key together, that of clients only with them.
+    fn certificates(&self) -> Result<Option<CertificateFiles>, ConfigError> {
+        let cert = self.one(Field::TlsCertFile, |text| parse_path(text, "certificate in PEM"))?;
+        let key = self.one(Field::TlsKeyFile, |text| parse_path(text, "private key in PEM"))?;
+        let client_ca = self.one(Field::TlsClientCaFile, |text| parse_path(text, "certificate in PEM"))?;
+        match (cert, key) {
+            (Some(cert), Some(key)) => Ok(Some(CertificateFiles { cert, key, client_ca })),
+            (None, None) if client_ca.is_none() => Ok(None),
+            (None, _) => Err(ConfigError::Missing { field: Field::TlsCertFile }),
+            (_, None) => Err(ConfigError::Missing { field: Field::TlsKeyFile }),
+        }
+    }
+
     fn listen(&self, beyond_loopback: bool) -> Result<Vec<SocketAddr>, ConfigError> {
         let checked = |text: &str| {
             let address = value::parse_address(text)?;
@@ -181,9 +196,10 @@ impl Reader<'_> {
             Err(Fault {
                 problem: "not on loopback, and no client has to prove who it is".to_owned(),
                 advice: format!(
-                    "listen on {DEFAULT_LISTEN}, give tokens to clients with {}, or let everybody on the network \
+                    "listen on {DEFAULT_LISTEN}, know clients by {} or {}, or let everybody on the network \
                      in with {} (file: {} = true)",
                     Field::TokenFile.flag(),
+                    Field::TlsClientCaFile.flag(),
                     Field::AllowUnauthenticatedLan.flag(),
                     Field::AllowUnauthenticatedLan
                 ),
@@ -308,7 +324,26 @@ mod tests {
         assert_eq!(
             message(&[lan, tokens, (Field::AllowUnauthenticatedLan, "true")]),
             "--allow-unauthenticated-lan: allow_unauthenticated_lan = \"true\": token_file is given, so that \
-             clients need a token; leave out one of both"
+             clients have to prove who they are; leave out one of both"
+        );
+    }
+
+    #[test]
+    fn beyond_loopback_with_certificates_of_clients_and_not_with_the_servers_alone() {
+        let lan = (Field::Listen, "192.168.1.5:50051");
+        let [cert, key, client_ca] =
+            [(Field::TlsCertFile, "c"), (Field::TlsKeyFile, "k"), (Field::TlsClientCaFile, "ca")];
+        let settings = Settings::resolve(flags(&[lan, cert, key, client_ca])).unwrap();
+        let files = settings.certificates.unwrap();
+        assert_eq!((files.cert, files.key), ("c".into(), "k".into()));
+        assert_eq!(files.client_ca, Some("ca".into()));
+        assert!(message(&[lan, cert, key]).contains("--tls-client-ca-file"));
+        assert!(message(&[cert]).starts_with("no tls_key_file given"));
+        assert!(message(&[key]).starts_with("no tls_cert_file given"));
+        assert!(message(&[client_ca]).starts_with("no tls_cert_file given"));
+        assert!(
+            message(&[lan, cert, key, client_ca, (Field::AllowUnauthenticatedLan, "true")])
+                .contains("leave out")
         );
     }
 

@@ -23,6 +23,7 @@ pub async fn serve_while<T>(
 ) -> anyhow::Result<T> {
     settings.listen = vec![SocketAddr::from((Ipv4Addr::LOCALHOST, 0))];
     settings.token_file = None;
+    settings.certificates = None;
     let (stop, stopped) = oneshot::channel::<()>();
     let (bound, address) = oneshot::channel();
     let mut serving = tokio::spawn(async move {

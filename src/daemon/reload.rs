@@ -4,7 +4,7 @@
 //! takes a restart. A configuration that is wrong changes nothing. In a terminal SIGHUP means that it is gone, and ends
 //! the process as it ends others.
 //!
-//! Deliberately absent: tokens, which `access` reads again.
+//! Deliberately absent: tokens and certificates, which `access` reads again.
 
 use std::io::{self, IsTerminal};
 

@@ -18,7 +18,8 @@ use tower_service::Service;
 
 /// Messages that arrive, or are made requests, at a time.
 const MAX_ARRIVING: usize = 32;
-/// Time that a message may take to arrive; then its place goes to another.
+/// Time from the beginning of a call in which its message has to arrive; then its place goes to another. Who waited
+/// longer for a place and has his bytes there is heard all the same.
 const ARRIVAL: Duration = Duration::from_secs(10);
 /// Bytes of an answer that are given out at a time: what has been given out waits in the connection,
 /// however slowly the peer takes it.
@@ -80,10 +81,10 @@ where
         // The one that is ready goes, its copy stays.
         let copy = self.service.clone();
         let mut service = std::mem::replace(&mut self.service, copy);
+        let limit = Box::pin(sleep(ARRIVAL));
         Box::pin(async move {
             let permit = arriving.acquire_owned().await.expect("this semaphore is never closed");
-            let mut request =
-                request.map(|body| Body::new(Arriving { body, limit: Box::pin(sleep(ARRIVAL)) }));
+            let mut request = request.map(|body| Body::new(Arriving { body, limit }));
             request.extensions_mut().insert(Place { _permit: Arc::new(permit) });
             let mut answer = service.call(request).await?;
             Ok(match answer.extensions_mut().remove::<Held>() {

@@ -2,22 +2,31 @@
 
 use std::convert::Infallible;
 use std::future::Future;
+use std::sync::Arc;
 use std::time::Duration;
 
+use axum::BoxError;
 use axum::body::Body;
 use axum::http::{Request, Response};
 use hyper::body::Incoming;
 use hyper_util::rt::{TokioExecutor, TokioIo, TokioTimer};
 use hyper_util::server::conn::auto;
-use hyper_util::server::graceful::GracefulShutdown;
+use hyper_util::server::graceful::{GracefulShutdown, Watcher};
 use hyper_util::service::TowerToHyperService;
-use tokio::net::TcpListener;
+use tokio::io::{AsyncRead, AsyncWrite};
+use tokio::net::{TcpListener, TcpStream};
+use tokio::time::timeout;
+use tokio_rustls::TlsAcceptor;
+use tokio_rustls::server::TlsStream;
 use tower_service::Service;
 
-use super::connection::{Bounds, Connections};
+use super::calls::Calls;
+use super::connection::{Connections, Patience, Patient};
+use crate::access::Certificates;
 
-const BOUNDS: Bounds = Bounds {
-    max_connections: 128,
+/// Connections of a listener.
+const MAX_CONNECTIONS: usize = 128;
+const PATIENCE: Patience = Patience {
     greeting: Duration::from_secs(10),
     // As long as the engine waits for the reader of an answer.
     stall: Duration::from_secs(60),
@@ -37,34 +46,78 @@ const PING_EVERY: Duration = Duration::from_secs(20);
 /// and given up if it gives none for this.
 const PING_TIMEOUT: Duration = Duration::from_secs(10);
 
-/// Serves connections of `listener` until `shutdown`, then until the calls under way have ended. A peer
-/// that stays connected and reads nothing can delay that end: the caller bounds it.
-pub async fn serve<S>(listener: TcpListener, service: S, shutdown: impl Future<Output = ()>)
-where
+/// Serves connections of `listener`, encrypted if there are certificates, until `shutdown`, then until the calls
+/// under way have ended. A peer that stays connected and reads nothing can delay that end: the caller bounds it.
+pub async fn serve<S>(
+    listener: TcpListener,
+    certificates: Option<Arc<Certificates>>,
+    service: S,
+    shutdown: impl Future<Output = ()>,
+) where
     S: Service<Request<Incoming>, Response = Response<Body>, Error = Infallible> + Clone + Send + 'static,
     S::Future: Send,
 {
-    let connections = Connections::new(listener, BOUNDS);
+    let connections = Connections::new(listener, MAX_CONNECTIONS);
     let protocols = protocols(HEADERS);
     let under_way = GracefulShutdown::new();
     let mut shutdown = std::pin::pin!(shutdown);
     loop {
-        let connection = tokio::select! {
+        let (stream, peer, seat) = tokio::select! {
             connection = connections.accept() => connection,
             () = &mut shutdown => break,
         };
-        let calls = TowerToHyperService::new(service.clone());
-        let served = protocols.serve_connection(TokioIo::new(connection), calls).into_owned();
-        let served = under_way.watch(served);
+        let calls = Calls::new(service.clone(), seat.clone(), peer);
+        let (certificates, protocols) = (certificates.clone(), protocols.clone());
+        let watcher = under_way.watcher();
+        let served = async move {
+            match certificates {
+                None => converse(stream, protocols, calls, watcher).await,
+                Some(certificates) => {
+                    let stream = shake_hands(stream, &certificates).await?;
+                    converse(stream, protocols, calls, watcher).await
+                }
+            }
+        };
         tokio::spawn(async move {
-            if let Err(e) = served.await {
-                log::debug!("a connection ended: {e}");
+            tokio::select! {
+                served = served => {
+                    if let Err(e) = served {
+                        log::debug!(peer:% = peer; "a connection ended: {e}");
+                    }
+                }
+                () = seat.lost() => log::debug!(peer:% = peer; "an idle connection made room for another"),
             }
         });
     }
     // Who connects from now on is refused and does not wait.
     drop(connections);
     under_way.shutdown().await;
+}
+
+/// The encrypted stream of a peer that is let in, within the time of a greeting.
+async fn shake_hands(
+    stream: TcpStream,
+    certificates: &Certificates,
+) -> Result<TlsStream<TcpStream>, BoxError> {
+    let acceptor = TlsAcceptor::from(certificates.current());
+    Ok(timeout(PATIENCE.greeting, acceptor.accept(stream)).await??)
+}
+
+/// Serves the calls of a connection until its end, or until there are none when the port is closed.
+async fn converse<I, S>(
+    stream: I,
+    protocols: auto::Builder<TokioExecutor>,
+    calls: Calls<S>,
+    watcher: Watcher,
+) -> Result<(), BoxError>
+where
+    I: AsyncRead + AsyncWrite + Send + Unpin + 'static,
+    S: Service<Request<Incoming>, Response = Response<Body>, Error = Infallible> + Clone + Send + 'static,
+    S::Future: Send,
+{
+    let stream = TokioIo::new(Patient::new(stream, PATIENCE));
+    let served = protocols.serve_connection(stream, TowerToHyperService::new(calls));
+    watcher.watch(served.into_owned()).await
 }
 
 fn protocols(headers: Duration) -> auto::Builder<TokioExecutor> {
@@ -89,7 +142,6 @@ fn protocols(headers: Duration) -> auto::Builder<TokioExecutor> {
 #[cfg(test)]
 mod tests {
     use tokio::io::{AsyncReadExt, AsyncWriteExt};
-    use tokio::net::TcpStream;
 
     use super::*;
 
@@ -98,12 +150,14 @@ mod tests {
         let listener = TcpListener::bind("127.0.0.1:0").await.unwrap();
         let addr = listener.local_addr().unwrap();
         let peer = TcpStream::connect(addr).await.unwrap();
-        let connection = Connections::new(listener, BOUNDS).accept().await;
+        let (stream, _, seat) = Connections::new(listener, 1).accept().await;
         tokio::spawn(async move {
             let path = hyper::service::service_fn(async |request: Request<Incoming>| {
                 Ok::<_, Infallible>(Response::new(Body::from(request.uri().path().to_owned())))
             });
-            let _ = protocols(headers).serve_connection(TokioIo::new(connection), path).await;
+            let stream = TokioIo::new(Patient::new(stream, PATIENCE));
+            let _ = protocols(headers).serve_connection(stream, path).await;
+            drop(seat);
         });
         peer
     }

@@ -234,3 +234,53 @@ async fn programs_on_this_machine_are_let_in_without_a_token_if_wanted() {
         tokio::time::timeout(PATIENCE, serving).await.expect("the daemon ends").unwrap().unwrap();
     }
 }
+
+/// Whoever brings no token is refused by his head alone: the rest may never come.
+#[tokio::test(flavor = "multi_thread")]
+async fn half_of_a_request_without_a_token_is_refused_at_once() {
+    let f = start(Script::default(), EngineOptions { n_ctx: 2000, ..OPTIONS });
+    let server = kept(&f).await;
+    let half = "POST /v1/completions HTTP/1.1\r\nHost: pled\r\nContent-Length: 4000000\r\n\r\n{";
+    let mut peers = Vec::new();
+    for _ in 0..100 {
+        let answer = raw(server.addr, half.as_bytes()).await;
+        assert_eq!(answer.status, 401);
+        peers.push(answer);
+    }
+    let answer = call(server.addr, "POST", "/v1/chat/completions", KITCHEN, CHAT).await;
+    events(&answer.text().await);
+}
+
+#[tokio::test(flavor = "multi_thread")]
+async fn who_vanishes_in_the_middle_frees_the_slot_within_one_token() {
+    for over_grpc in [false, true] {
+        let gate = Gate::closed();
+        let f = start(Script { gate: Some(gate.clone()), ..Script::default() }, OPTIONS);
+        let server = kept(&f).await;
+        gate.allow(3);
+        let asked = json!({ "prompt": "ab", "stream": true, "temperature": 0 }).to_string();
+        if over_grpc {
+            let mut client = server.generation().await;
+            let asked = with_token(request(&[BOS, 320], 50), KIOSK);
+            let mut running = client.generate_stream(asked).await.unwrap().into_inner();
+            first_token(&mut running).await;
+            gate.await_step();
+        } else {
+            let mut running = call(server.addr, "POST", "/v1/completions", KIOSK, &asked).await;
+            running.piece().await.expect("some text");
+            gate.await_step();
+        }
+        // It is gone, in the middle of a step. When its token has its call back, the server knows.
+        let knows = async {
+            while call(server.addr, "POST", "/v1/completions", KIOSK, "nonsense").await.status == 429 {
+                tokio::time::sleep(std::time::Duration::from_millis(2)).await;
+            }
+        };
+        tokio::time::timeout(PATIENCE, knows).await.expect("the server notices");
+        let n_steps = f.log.lock().unwrap().len();
+        gate.allow(1);
+        f.await_nothing_left();
+        assert_eq!(f.log.lock().unwrap().len(), n_steps + 1, "over gRPC: {over_grpc}");
+        assert_eq!(f.engine.stats().cancelled, 1);
+    }
+}

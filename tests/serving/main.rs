@@ -18,4 +18,5 @@ mod server;
 mod status;
 #[path = "../support/mod.rs"]
 mod support;
+mod tls;
 mod web;

@@ -8,7 +8,7 @@ use tokio::net::TcpStream;
 use tokio::time::timeout;
 
 use super::scripted::*;
-use super::server::Server;
+use super::server::{self, Server, drain, first_token};
 use super::web::{get, raw, request};
 
 /// Three tokens for a prompt, or what becomes of them.
@@ -129,7 +129,7 @@ async fn silent_and_slow_peers_lose_their_places() {
     }
     // While they wait there are places for others.
     assert_eq!(raw(server.addr, whole.as_bytes()).await.status, 200);
-    // More than there are places: closed at once.
+    // More than there are places: those that have been silent longest are closed.
     for _ in 0..300 {
         idle.push(TcpStream::connect(server.addr).await.unwrap());
     }
@@ -155,4 +155,44 @@ async fn silent_and_slow_peers_lose_their_places() {
         }
     };
     assert_eq!(&timeout(PATIENCE, again).await.expect("a place"), b"HTTP/1.1 200");
+}
+
+/// A thousand peers that say nothing, or half of something. They take each other's places and nobody else's.
+#[tokio::test(flavor = "multi_thread")]
+async fn a_thousand_idle_peers_keep_nobody_out() {
+    use rustix::process::{Resource, getrlimit, setrlimit};
+    // Both ends of all connections are in this process.
+    let limit = getrlimit(Resource::Nofile);
+    setrlimit(Resource::Nofile, rustix::process::Rlimit { current: limit.maximum, ..limit }).unwrap();
+    let script = Script { step_time: Duration::from_millis(2), ..Script::default() };
+    let f = start(script, EngineOptions { n_ctx: 4000, ..OPTIONS });
+    let server = Server::over(f.engine.clone()).await;
+    let mut client = server.generation().await;
+    let mut running = client.generate_stream(server::request(&[BOS, 320], 3000)).await.unwrap().into_inner();
+    first_token(&mut running).await;
+    let mut idle = Vec::new();
+    for i in 0..1000 {
+        let mut peer = TcpStream::connect(server.addr).await.unwrap();
+        let said: &[u8] = match i % 3 {
+            0 => b"",
+            1 => b"POST /v1/completions HTTP/1.1\r\nHost:",
+            _ => b"PRI * HTTP/2.0\r\n\r\nSM\r\n\r\n\0\0\0\x04\0\0\0\0\0",
+        };
+        // It may have been closed already.
+        let _ = peer.write_all(said).await;
+        idle.push(peer);
+    }
+    // New peers are served, and who was being served goes on.
+    assert_eq!(get(server.addr, "/readyz").await.status, 200);
+    let whole = request("/v1/completions", r#"{"prompt": "a", "max_tokens": 1}"#);
+    assert_eq!(raw(server.addr, whole.as_bytes()).await.status, 200);
+    let mut other = server.generation().await;
+    let ids = other.generate(server::request(&[BOS, 320], 3)).await.unwrap().into_inner().token_ids;
+    assert_eq!(ids, answer(&[BOS, 320], 3));
+    assert_eq!(drain(&mut running).await.unwrap().0.len(), 2999);
+    // The first of the thousand are gone.
+    for peer in &mut idle[..500] {
+        let mut rest = Vec::new();
+        let _ = timeout(PATIENCE, peer.read_to_end(&mut rest)).await.expect("the end");
+    }
 }

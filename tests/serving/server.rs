@@ -4,7 +4,7 @@ use std::net::SocketAddr;
 use std::sync::Arc;
 use std::time::Duration;
 
-use pled::access::Keys;
+use pled::access::{Certificates, Keys};
 use pled::daemon::{self, Control, Services};
 use pled::engine::EngineHandle;
 use pled::port;
@@ -32,17 +32,24 @@ pub(crate) struct Server {
 impl Server {
     /// A server that has no model yet.
     pub(crate) async fn loading() -> Self {
-        Self::begin(|services| services).await
+        Self::begin(None, |services| services).await
     }
 
     /// A server for those who have one of these tokens.
     pub(crate) async fn kept_by(keys: Arc<Keys>, engine: EngineHandle) -> Self {
-        let server = Self::begin(|services| services.kept_by(keys)).await;
+        let server = Self::begin(None, |services| services.kept_by(keys)).await;
         server.control.ready(engine).await;
         server
     }
 
-    async fn begin(with: impl FnOnce(Services) -> Services) -> Self {
+    /// A server that speaks TLS alone.
+    pub(crate) async fn encrypted(certificates: Arc<Certificates>, engine: EngineHandle) -> Self {
+        let server = Self::begin(Some(certificates), |services| services).await;
+        server.control.ready(engine).await;
+        server
+    }
+
+    async fn begin(certificates: Option<Arc<Certificates>>, with: impl FnOnce(Services) -> Services) -> Self {
         let listener = TcpListener::bind("127.0.0.1:0").await.unwrap();
         let addr = listener.local_addr().unwrap();
         let (services, control) = daemon::services().await;
@@ -50,7 +57,7 @@ impl Server {
         let shutdown = async {
             let _ = stopped.await;
         };
-        let serving = tokio::spawn(port::serve(listener, with(services), shutdown));
+        let serving = tokio::spawn(port::serve(listener, certificates, with(services), shutdown));
         Self { addr, control, stop, serving }
     }
 
