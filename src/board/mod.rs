@@ -18,6 +18,7 @@ use std::fmt;
 
 pub use device::{Device, DeviceKind, device_of};
 pub use memory::{Memory, read_memory};
+pub use power::{celsius, held_down};
 pub use root::Root;
 
 /// How much a finding matters.

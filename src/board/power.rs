@@ -15,6 +15,28 @@ fn throttled(root: &Root) -> Option<u32> {
     u32::from_str_radix(text.trim_start_matches("0x"), 16).ok()
 }
 
+/// What holds the clock down, by its bits.
+const THROTTLING: [(u32, &str); 3] =
+    [(1, "frequency capped"), (2, "throttled"), (3, "soft temperature limit")];
+
+/// Why the firmware may slow the board down, and whether it does now; `None` where nothing tells.
+pub fn held_down(root: &Root) -> Option<impl Iterator<Item = (&'static str, bool)> + use<>> {
+    let flags = throttled(root)?;
+    let all = std::iter::once((0, "undervoltage")).chain(THROTTLING);
+    Some(all.map(move |(bit, why)| (why, flags & (1 << bit) != 0)))
+}
+
+/// The hottest of the board's temperatures.
+pub fn celsius(root: &Root) -> Option<f64> {
+    Some(milli_degrees(root)? as f64 / 1e3)
+}
+
+fn milli_degrees(root: &Root) -> Option<i64> {
+    const FOLDER: &str = "/sys/class/thermal";
+    let zones = root.names(FOLDER, |name| name.starts_with("thermal_zone"));
+    zones.iter().filter_map(|zone| root.read_number(&format!("{FOLDER}/{zone}/temp"))).max()
+}
+
 /// Whether the voltage monitor of a Pi has its alarm on; `None` without one.
 fn voltage_alarm(root: &Root) -> Option<bool> {
     const FOLDER: &str = "/sys/class/hwmon";
@@ -48,9 +70,8 @@ pub(super) fn undervoltage(root: &Root) -> Finding {
 /// `throttling`: the firmware holds the clock down.
 pub(super) fn throttling(root: &Root) -> Finding {
     let Some(flags) = throttled(root) else { return Finding::untold("throttling") };
-    let names = [(1, "frequency capped"), (2, "throttled"), (3, "soft temperature limit")];
     let said = |shift: u32| {
-        let set = names.iter().filter(|(bit, _)| flags & (1 << (bit + shift)) != 0);
+        let set = THROTTLING.iter().filter(|(bit, _)| flags & (1 << (bit + shift)) != 0);
         set.map(|(_, name)| *name).collect::<Vec<_>>().join(", ")
     };
     const ADVICE: &str = "answers come slower than the board could give them: give it a fan or a heat sink, \
@@ -68,10 +89,7 @@ pub(super) fn throttling(root: &Root) -> Finding {
 
 /// `temperature`: a Pi slows down at 80 degrees, and more at 85.
 pub(super) fn temperature(root: &Root) -> Finding {
-    const FOLDER: &str = "/sys/class/thermal";
-    let zones = root.names(FOLDER, |name| name.starts_with("thermal_zone"));
-    let read = |zone: &String| root.read_number(&format!("{FOLDER}/{zone}/temp"));
-    let Some(milli_degrees) = zones.iter().filter_map(read).max() else {
+    let Some(milli_degrees) = milli_degrees(root) else {
         return Finding::untold("temperature");
     };
     let found = format!("{:.0} °C", milli_degrees as f64 / 1e3);

@@ -11,6 +11,7 @@
 mod backend;
 mod event;
 mod handle;
+mod histogram;
 mod info;
 mod life;
 mod model_backend;
@@ -27,6 +28,7 @@ mod worker;
 pub use backend::{Backend, SeqSpan, SpanFailure};
 pub use event::{Delta, Done, Event, Failure, FinishReason, RowFault, Timings, Usage};
 pub use handle::{Ended, Engine, EngineHandle, Generation, Heartbeat, StartError, SubmitError};
+pub use histogram::Histogram;
 pub use info::{BackendInfo, ModelInfo, Quantization};
 pub use model_backend::{ModelBackend, ModelSeq};
 pub use options::EngineOptions;

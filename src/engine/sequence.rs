@@ -10,7 +10,7 @@ use super::event::{Delta, Done, Failure, FinishReason, Timings, Usage, ms};
 use super::life::{End, Life};
 use super::request::{Request, Stopping};
 use super::scheduler::Slot;
-use super::stats::RowCounters;
+use super::stats::{Arrival, RowCounters};
 use crate::sampling::{Logprobs, Sampler, StopMatcher, logprobs};
 use crate::tokenizer::{StreamDecoder, Tokenizer};
 
@@ -34,6 +34,8 @@ pub(super) struct Sequence<S> {
     pub(super) answer: Answer,
     began: Instant,
     first_token: Option<Instant>,
+    /// When the last token was chosen; not if the reader has been behind since.
+    last_token: Option<Instant>,
     /// Since when the reader has no room.
     pub(super) parked: Option<Instant>,
 }
@@ -53,6 +55,7 @@ impl<S> Sequence<S> {
             answer,
             began: now,
             first_token: None,
+            last_token: None,
             parked: None,
         }
     }
@@ -66,6 +69,7 @@ impl<S> Sequence<S> {
     pub(super) fn slot(&mut self, now: Instant) -> Slot {
         if !self.life.has_room() {
             self.parked.get_or_insert(now);
+            self.last_token = None;
             return Slot::Parked;
         }
         self.parked = None;
@@ -97,9 +101,18 @@ impl<S> Sequence<S> {
     }
 
     /// Takes over a chosen token.
-    pub(super) fn accept(&mut self, id: u32) {
+    pub(super) fn accept(&mut self, id: u32) -> Arrival {
+        let now = Instant::now();
         self.tokens.push(id);
-        self.first_token.get_or_insert_with(Instant::now);
+        let before = self.last_token.replace(now);
+        match (self.first_token, before) {
+            (None, _) => {
+                self.first_token = Some(now);
+                Arrival::First(now - self.life.accepted_at())
+            }
+            (Some(_), Some(before)) => Arrival::Next(now - before),
+            (Some(_), None) => Arrival::Late,
+        }
     }
 
     pub(super) fn done(&self, end: End, rows: RowCounters) -> Done {

@@ -2,6 +2,8 @@
 
 use std::time::Duration;
 
+use super::histogram::Histogram;
+
 /// A copy of the counters at one moment.
 #[derive(Clone, Debug, Default, PartialEq)]
 pub struct Stats {
@@ -25,6 +27,10 @@ pub struct Stats {
     pub cached_tokens: u64,
     /// Tokens that were chosen.
     pub completion_tokens: u64,
+    /// From acceptance to the first token of an answer.
+    pub first_token: Histogram,
+    /// From each token of an answer to its next, while its reader was not behind.
+    pub next_token: Histogram,
     /// Requests that wait now.
     pub queue_length: usize,
     /// Sequences in computation now.
@@ -73,6 +79,17 @@ pub struct RowCounters {
     pub wait: Duration,
 }
 
+/// When a token came.
+#[derive(Clone, Copy, Debug, PartialEq, Eq)]
+pub(super) enum Arrival {
+    /// So long after its request was accepted.
+    First(Duration),
+    /// So long after the token before it.
+    Next(Duration),
+    /// After its reader was behind.
+    Late,
+}
+
 /// How a request ended, for the counters.
 #[derive(Clone, Copy, Debug, PartialEq, Eq)]
 pub(super) enum Outcome {
@@ -83,6 +100,16 @@ pub(super) enum Outcome {
 }
 
 impl Stats {
+    /// Counts a token that was chosen.
+    pub(super) fn token(&mut self, arrival: Arrival) {
+        self.completion_tokens += 1;
+        match arrival {
+            Arrival::First(time) => self.first_token.observe(time),
+            Arrival::Next(time) => self.next_token.observe(time),
+            Arrival::Late => {}
+        }
+    }
+
     pub(super) fn count(&mut self, outcome: Outcome) {
         let counter = match outcome {
             Outcome::Finished => &mut self.finished,

@@ -202,7 +202,6 @@ impl<B: Backend> Worker<B> {
         }
         self.shared.with_stats(|s| {
             s.prompt_tokens += if of_prompt { range.len() as u64 } else { 0 };
-            s.completion_tokens += u64::from(matches!(chosen, Some(Ok(_))));
         });
         if !matches!(chosen, Some(Err(_))) {
             self.keep_computed(i);
@@ -216,7 +215,8 @@ impl<B: Backend> Worker<B> {
                 self.end(i, Ending::Failed(failure));
             }
             Some(Ok(Chosen { id, delta, end })) => {
-                sequence.accept(id);
+                let arrival = sequence.accept(id);
+                self.shared.with_stats(|s| s.token(arrival));
                 sequence.life.send(Event::Delta(delta));
                 match end {
                     Some(end) => self.end(i, Ending::Done(end)),

@@ -1,4 +1,4 @@
-//! `/metrics`: counters and gauges in the text format of Prometheus.
+//! `/metrics`: counters, gauges and histograms in the text format of Prometheus.
 //!
 //! Names by its conventions: a unit in its base form at the end, `_total` behind what only grows.
 
@@ -11,7 +11,8 @@ use axum::http::header::CONTENT_TYPE;
 use axum::response::{IntoResponse, Response};
 use axum::routing::get;
 
-use crate::engine::{EngineHandle, RowStats, Stats};
+use crate::board::{self, Root};
+use crate::engine::{EngineHandle, Histogram, RowStats, Stats};
 use crate::serving::{Life, State};
 
 pub(super) fn routes() -> Router<Arc<State>> {
@@ -26,6 +27,7 @@ async fn metrics(Shared(state): Shared<Arc<State>>) -> Response {
     if let Ok(ready) = state.model("") {
         of_engine(&ready.engine, &mut page);
     }
+    of_board(&Root::system(), &mut page);
     ([(CONTENT_TYPE, "text/plain; version=0.0.4; charset=utf-8")], page.0).into_response()
 }
 
@@ -41,6 +43,8 @@ fn of_engine(engine: &EngineHandle, page: &mut Page) {
         prompt_tokens,
         cached_tokens,
         completion_tokens,
+        first_token,
+        next_token,
         queue_length,
         active_sequences,
         kv_bytes_in_use,
@@ -71,6 +75,16 @@ fn of_engine(engine: &EngineHandle, page: &mut Page) {
     page.counter("pled_prompt_tokens_total", "Tokens of prompts that were computed.", prompt_tokens);
     page.counter("pled_cached_tokens_total", "Tokens of prompts that were known already.", cached_tokens);
     page.counter("pled_completion_tokens_total", "Tokens that were chosen.", completion_tokens);
+    page.histogram(
+        "pled_time_to_first_token_seconds",
+        "From the acceptance of a request to the first token of its answer.",
+        &first_token,
+    );
+    page.histogram(
+        "pled_time_per_token_seconds",
+        "From a token to the next of the same answer, while its reader was not behind.",
+        &next_token,
+    );
     page.gauge("pled_queue_length", "Requests that wait.", queue_length);
     page.gauge("pled_active_sequences", "Sequences in computation.", active_sequences);
     page.gauge("pled_kv_bytes", "Keys and values held by sequences.", kv_bytes_in_use);
@@ -79,6 +93,19 @@ fn of_engine(engine: &EngineHandle, page: &mut Page) {
     page.gauge("pled_resident_weights_bytes", "Weights in memory.", engine.model().resident_bytes);
     if let Some(rows) = rows {
         of_rows(rows, page);
+    }
+}
+
+/// What the board tells, which only some do.
+fn of_board(root: &Root, page: &mut Page) {
+    if let Some(held_down) = board::held_down(root) {
+        page.head("pled_board_held_down", "gauge", "Whether the firmware slows the board down, by why.");
+        for (why, now) in held_down {
+            page.sample("pled_board_held_down", &[("why", why)], u8::from(now));
+        }
+    }
+    if let Some(celsius) = board::celsius(root) {
+        page.gauge("pled_board_temperature_celsius", "The hottest place that is measured.", celsius);
     }
 }
 
@@ -113,6 +140,17 @@ impl Page {
         self.sample(name, &[], value);
     }
 
+    fn histogram(&mut self, name: &str, help: &str, times: &Histogram) {
+        self.head(name, "histogram", help);
+        let bucket = format!("{name}_bucket");
+        for (bound, n) in times.cumulative() {
+            self.sample(&bucket, &[("le", &bound.to_string())], n);
+        }
+        self.sample(&bucket, &[("le", "+Inf")], times.count());
+        self.sample(&format!("{name}_sum"), &[], times.sum_s());
+        self.sample(&format!("{name}_count"), &[], times.count());
+    }
+
     fn head(&mut self, name: &str, kind: &str, help: &str) {
         self.line(format_args!("# HELP {name} {help}\n# TYPE {name} {kind}\n"));
     }
@@ -133,4 +171,34 @@ impl Page {
 
 fn escaped(text: &str) -> String {
     text.replace('\\', "\\\\").replace('"', "\\\"").replace('\n', "\\n")
+}
+
+#[cfg(test)]
+mod tests {
+    use super::*;
+
+    #[test]
+    fn a_board_that_tells_is_told_of() {
+        let folder = tempfile::tempdir().unwrap();
+        let write = |path: &str, text: &str| {
+            let path = folder.path().join(path);
+            std::fs::create_dir_all(path.parent().unwrap()).unwrap();
+            std::fs::write(path, text).unwrap();
+        };
+        let root = Root::folder(folder.path());
+        let mut page = Page::default();
+        of_board(&root, &mut page);
+        assert_eq!(page.0, "");
+        write("sys/devices/platform/soc/soc:firmware/get_throttled", "50005\n");
+        write("sys/class/thermal/thermal_zone0/temp", "81234\n");
+        of_board(&root, &mut page);
+        for line in [
+            "pled_board_held_down{why=\"undervoltage\"} 1",
+            "pled_board_held_down{why=\"frequency capped\"} 0",
+            "pled_board_held_down{why=\"throttled\"} 1",
+            "pled_board_temperature_celsius 81.234",
+        ] {
+            assert!(page.0.lines().any(|l| l == line), "no {line} in {}", page.0);
+        }
+    }
 }

@@ -50,6 +50,10 @@ async fn metrics_are_those_of_the_engine() {
         for line in page.lines().filter(|line| !line.starts_with('#')) {
             let (sample, value) = line.rsplit_once(' ').unwrap();
             let name = sample.split('{').next().unwrap();
+            let of_histogram = ["_bucket", "_sum", "_count"].iter().find_map(|end| name.strip_suffix(end));
+            let name = of_histogram
+                .filter(|name| page.contains(&format!("# TYPE {name} histogram")))
+                .unwrap_or(name);
             assert!(value.parse::<f64>().is_ok() && page.contains(&format!("# TYPE {name} ")), "{line}");
         }
         let found =
@@ -62,6 +66,9 @@ async fn metrics_are_those_of_the_engine() {
     assert_eq!(value("pled_completion_tokens_total").await, "3");
     assert_eq!(value("pled_prompt_tokens_total").await, "2");
     assert_eq!(value("pled_requests_total{outcome=\"finished\"}").await, "1");
+    // One first token, and two that followed another.
+    assert_eq!(value("pled_time_to_first_token_seconds_count").await, "1");
+    assert_eq!(value("pled_time_per_token_seconds_bucket{le=\"+Inf\"}").await, "2");
     assert_eq!(value("pled_kv_bytes").await, "0");
     assert_eq!(value("pled_info{version=\"0.1.0\",model=\"scripted\",isa=\"scripted\"}").await, "1");
 }
