@@ -62,6 +62,7 @@ const CRATES: &[(&str, &[&str])] = &[
     ("rayon", &["ops"]),
     // In `daemon` to lock the whole process in memory.
     ("rustix", &["storage", "fetch", "port", "daemon"]),
+    ("rustyline", &["cli"]),
     ("sd_notify", &["systemd"]),
     ("serde", &["http", "cli"]),
     ("serde_json", &["fetch", "tokenizer", "rpc", "http", "cli"]),

@@ -4,6 +4,7 @@
 
 mod bandwidth;
 mod bench;
+mod chat;
 mod checksums;
 mod demo;
 mod doctor;
@@ -40,6 +41,8 @@ enum Command {
     Demo(demo::Args),
     /// Run the daemon: serve a model over gRPC
     Serve(serve::Args),
+    /// Talk to a running daemon in the terminal
+    Chat(chat::Args),
     /// Complete one prompt in this process, without a server
     Generate(generate::Args),
     /// Show the token ids and pieces of a text
@@ -95,6 +98,7 @@ fn run(command: &Command) -> anyhow::Result<()> {
     match command {
         Command::Demo(args) => demo::run(args, &mut out)?,
         Command::Serve(args) => serve::run(args)?,
+        Command::Chat(args) => chat::run(args, &mut out)?,
         Command::Generate(args) => generate::run(args, &mut out)?,
         Command::Tokenize(args) => tokenize::run(args, &mut out)?,
         Command::Inspect(args) => inspect::run(args, &mut out)?,

@@ -18,5 +18,6 @@ mod server;
 mod status;
 #[path = "../support/mod.rs"]
 mod support;
+mod terminal;
 mod tls;
 mod web;
