@@ -1,6 +1,6 @@
 //! How often the built-in model, or another, answers home commands exactly right, over gRPC.
 //!
-//! Reads cases as `models/home-mini/conversations.py` writes them, one JSON object a line, and asks a daemon for
+//! Reads cases as `models/home-mini/conversations.py` and `blind.py` write them, one JSON object a line, and asks a daemon for
 //! each one's answer. A case is right when the calls are those expected, in order, with equal arguments and no word
 //! besides; where words are expected, when they are those and nothing is called. Requests out of reach are right when
 //! they are declined. Prints the rows of the model card's table.
@@ -78,8 +78,8 @@ struct Function {
     arguments: Map<String, Value>,
 }
 
-/// Categories that are no single commands.
-const SEVERAL: &str = "several commands";
+/// How the names of categories end that are no single commands.
+const SEVERAL: &str = "commands";
 const CORRECTIONS: &str = "corrections";
 const OUT_OF_REACH: &str = "out of reach";
 
@@ -147,7 +147,8 @@ async fn score(cases: &[Case], channel: Channel, mut n_show: usize) -> anyhow::R
             score.n_right += usize::from(right);
         };
         count(scores.categories.entry(case.category.clone()).or_default());
-        let is_single = case.calls.len() == 1 && ![SEVERAL, CORRECTIONS].contains(&case.category.as_str());
+        let is_single =
+            case.calls.len() == 1 && ![SEVERAL, CORRECTIONS].iter().any(|end| case.category.ends_with(end));
         if is_single {
             count(&mut scores.single);
             if !case.calls[0].name.starts_with("Hass") {
@@ -167,7 +168,7 @@ fn is_right(case: &Case, answer: &pb::ChatMessage) -> anyhow::Result<bool> {
     let text = text_of(answer);
     Ok(match &case.text {
         // Any words that decline.
-        Some(_) if case.category == OUT_OF_REACH => calls.is_empty() && text.starts_with("Sorry"),
+        Some(_) if case.category.ends_with(OUT_OF_REACH) => calls.is_empty() && text.starts_with("Sorry"),
         expected => calls == case.calls && text == expected.as_deref().unwrap_or_default(),
     })
 }

@@ -718,7 +718,10 @@ fn demo_talks_to_a_daemon_that_runs_already() {
     let url = format!("http://{}", daemon.address);
     let shown = stdout_of(&["demo", "--server", &url, "turn on the kitchen light"]);
     assert!(shown.starts_with("home-mini") && shown.contains(&url), "{shown}");
-    assert!(shown.contains(r#"  call  HassTurnOn {"name":"Kitchen Light"}"#), "{shown}");
+    assert!(
+        shown.contains("  call  HassTurnOn {") && shown.contains("  home  Kitchen Light is on"),
+        "{shown}"
+    );
     drop(daemon);
     let output = run(&["demo", "--server", &url, "turn on the kitchen light"]);
     let stderr = String::from_utf8(output.stderr).unwrap();

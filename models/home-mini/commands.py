@@ -6,6 +6,7 @@ where the home has nothing for it. The rules of what is called, the same through
 - a device named as in the home's list: {name}, spelled as listed;
 - things of a kind in a room: {area, domain}, covers also {device_class}; on a floor: {domain, floor};
 - everything in a room: {area};
+- brightness, color, temperature or volume in a room: {area} and the setting;
 - locks are locked with HassTurnOn and unlocked with HassTurnOff; muting is volume 0.
 """
 
@@ -43,7 +44,10 @@ class Scene:
     held_out: bool
 
     def pattern(self, patterns: s.Patterns) -> str:
-        return self.rng.choice(patterns[1] if self.held_out else patterns[0])
+        if self.held_out:
+            return self.rng.choice(patterns.held_out)
+        combined = patterns.combined and self.rng.random() < 0.6
+        return self.rng.choice(patterns.combined if combined else patterns.train)
 
     def device(self, *domains: str) -> Device | None:
         devices = self.home.of(*domains)
@@ -208,7 +212,7 @@ def brightness(scene: Scene) -> Command | None:
 
 
 def color(scene: Scene) -> Command | None:
-    v = words.pick(scene.rng, words.COLORS, scene.held_out and scene.rng.random() < 0.5)
+    v = words.color(scene.rng, scene.held_out)
     if scene.rng.random() < 0.35:
         return _area_valued(scene, s.AREA_COLOR, "HassLightSet", "color", v, v, "colors", "color")
     return _valued(scene, s.COLOR, "light", "HassLightSet", "color", v, v, "colors", "color")
@@ -298,7 +302,7 @@ def duration(rng: random.Random) -> tuple[str, Args]:
 def timer(scene: Scene) -> Command:
     said, args = duration(scene.rng)
     if scene.rng.random() < 0.4:
-        x = words.pick(scene.rng, words.TIMER_NAMES, scene.held_out)
+        x = words.timer_name(scene.rng, scene.held_out)
         return Command(scene.pattern(s.NAMED_TIMER).format(v=said, x=x), [("HassStartTimer", dict(sorted((args | {"name": x}).items())))], "timers", "timer", x, said)
     return Command(scene.pattern(s.TIMER).format(v=said), [("HassStartTimer", args)], "timers", "timer", "", said)
 
@@ -309,7 +313,7 @@ def cancel_timer(scene: Scene) -> Command:
     if r < 0.35:
         return Command(scene.pattern(s.CANCEL), [("HassCancelTimer", {})], "timers", "cancel")
     if r < 0.7:
-        x = words.pick(rng, words.TIMER_NAMES, scene.held_out)
+        x = words.timer_name(rng, scene.held_out)
         return Command(scene.pattern(s.CANCEL_NAMED).format(x=x), [("HassCancelTimer", {"name": x})], "timers", "cancel", x)
     unit, most = rng.choice((("minute", 60), ("minute", 60), ("hour", 6), ("second", 90)))
     n = rng.randint(1, most)
@@ -321,7 +325,7 @@ def list_add(scene: Scene) -> Command | None:
     if not device:
         return None
     rng = scene.rng
-    x = words.pick(rng, words.ITEMS, scene.held_out) if rng.random() < 0.8 else words.made_up(rng, scene.held_out).lower()
+    x = words.item(rng, scene.held_out) if rng.random() < 0.8 else words.made_up(rng, scene.held_out).lower()
     name = device.name if rng.random() < 0.12 else device.name.lower()
     article = rng.choice(("the ", "my ", "the "))
     say = scene.pattern(s.LIST_ADD).format(x=x, n=article + name)
@@ -329,7 +333,7 @@ def list_add(scene: Scene) -> Command | None:
 
 
 def broadcast(scene: Scene) -> Command:
-    x = words.pick(scene.rng, words.MESSAGES, scene.held_out)
+    x = words.message(scene.rng, scene.held_out)
     return Command(scene.pattern(s.BROADCAST).format(x=x), [("HassBroadcast", {"message": x})], "broadcasts", "broadcast", x)
 
 

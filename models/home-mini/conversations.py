@@ -26,8 +26,10 @@ class Talk:
         self.rng = rng
         self.home: Home = home(rng, held_out)
         self.scene = Scene(rng, self.home, held_out)
-        prefixes = tools.HELD_OUT_PREFIXES if held_out else tools.PREFIXES
-        self.prefix = rng.choice(prefixes) if rng.random() < 0.15 else ""
+        if held_out:
+            self.prefix = rng.choice(tools.HELD_OUT_PREFIXES) if rng.random() < 0.15 else ""
+        else:
+            self.prefix = tools.prefix(rng) if rng.random() < 0.3 else ""
         names = list(tools.TOOLS)
         r = rng.random()
         if r < 0.02:
@@ -35,6 +37,8 @@ class Talk:
         elif r < 0.87:
             # A home's domains need some tools more than others.
             names = rng.sample(names, rng.choice((2, 3, 4, 5, 6, 7, 8, 10)))
+            if not held_out and rng.random() < 0.5 and "HassGetState" not in names:
+                names.append("HassGetState")
             if rng.random() < 0.7:
                 names = list(dict.fromkeys(["HassTurnOn", "HassTurnOff", *names]))
         if rng.random() < 0.5:
@@ -60,8 +64,24 @@ class Talk:
             text += "?" if question else rng.choice((".", ".", ".", "!"))
         return text
 
-    def say(self, text: str, polite: bool = True) -> None:
+    def say(self, text: str, polite: bool = True, free_end: bool = False) -> None:
+        """`free_end`: the sentence ends in words of the user's own, to which anything after it would belong."""
+        if not self.scene.held_out:
+            text = self.surrounded(text, free_end)
         self.messages.append({"role": "user", "content": self.polite(text) if polite else text})
+
+    def surrounded(self, text: str, free_end: bool) -> str:
+        """Words before and after a sentence that mean nothing for it, so that they are learned to be passed over."""
+        rng = self.rng
+        r = rng.random()
+        if r < 0.08:
+            text = rng.choice(s.OPENERS) + text
+        elif r < 0.12:
+            text = f"{c.words.common(rng)}{rng.choice((' ', ', ', ', '))}{text}"
+        r = rng.random()
+        if r < 0.08 and not free_end:
+            text += rng.choice(s.CLOSERS)
+        return text
 
     def answer(self, text: str) -> None:
         self.messages.append({"role": "assistant", "content": text})
@@ -104,7 +124,7 @@ class Talk:
 
     def single(self) -> Command:
         made = self.pick(c.ACTIONS)
-        self.say(made.say)
+        self.say(made.say, free_end=made.action in ("broadcast", "list", "timer"))
         self.do(made)
         return made
 
@@ -114,12 +134,19 @@ class Talk:
         self.do(made)
         return made
 
+    def inquired(self) -> None:
+        """A question; where no tool answers it, mostly a command instead."""
+        if "HassGetState" in self.tools or self.rng.random() < 0.15:
+            self.question()
+        else:
+            self.single()
+
     def several(self) -> list[Call] | None:
         """Two or three commands in a sentence. Gives the calls, or None where the tools do not suffice."""
         rng = self.rng
         shared = rng.random() < 0.35 and self._shared()
         if shared:
-            say, calls = shared
+            (say, calls), free_end = shared, False
         else:
             made = [self.pick(c.ACTIONS) for _ in range(2 if rng.random() < 0.8 else 3)]
             calls = [call for one in made for call in one.calls]
@@ -129,11 +156,20 @@ class Talk:
                 return None
             say = made[0].say
             for one in made[1:]:
-                say += self.scene.pattern(s.JOINS) + one.say
-        self.say(say)
+                say += self.join() + one.say
+            free_end = made[-1].action in ("broadcast", "list")
+        self.say(say, free_end=free_end)
         self.call(calls, [answers.action_result(rng, None, call, False) for call in calls])  # type: ignore[arg-type]
         self.answer(s.DONE)
         return calls
+
+    def join(self) -> str:
+        """What stands between two commands; in training now and then words that nobody would put there."""
+        rng = self.rng
+        if not self.scene.held_out and rng.random() < 0.12:
+            between = " ".join(c.words.common(rng) for _ in range(rng.choice((1, 1, 2))))
+            return f"{rng.choice((' ', ', ', ', and '))}{between} "
+        return self.scene.pattern(s.JOINS)
 
     def _shared(self) -> tuple[str, list[Call]] | None:
         """One verb for two things: "turn off the desk lamp and the radio", "dim the lights in the hall and the den to 20%"."""
@@ -170,7 +206,7 @@ class Talk:
         then = self.follow(first)
         if not then or not self.can(then):
             return None
-        self.say(first.say)
+        self.say(first.say, free_end=first.action in ("broadcast", "list", "timer"))
         self.do(first)
         self.say(then.say, polite=rng.random() < 0.3)
         self.do(then)
@@ -239,7 +275,7 @@ class Talk:
             return Command(scene.pattern(s.INSTEAD).format(v=said), [(tool, changed)], "corrections", "timer", "", said)
         key = {"brightness": "brightness", "temperature": "temperature", "position": "position", "volume": "volume_level", "color": "color"}[first.action]
         if key == "color":
-            value: Any = c.words.pick(rng, c.words.COLORS, scene.held_out and rng.random() < 0.5)
+            value: Any = c.words.color(rng, scene.held_out)
             said = value
         else:
             value = c.degrees(rng) if key == "temperature" else c.percent(rng)
@@ -281,19 +317,19 @@ class Talk:
 def conversation(rng: random.Random) -> dict[str, Any]:
     """A training conversation of several turns that share the home."""
     talk = Talk(rng, held_out=False)
-    for _ in range(rng.choice((4, 5, 6, 8, 10))):
+    for _ in range(rng.choice((6, 8, 10, 12, 14))):
         r = rng.random()
-        if r < 0.46:
+        if r < 0.42:
             talk.single()
-        elif r < 0.6:
-            talk.question()
-        elif r < 0.76:
+        elif r < 0.56:
+            talk.inquired()
+        elif r < 0.73:
             talk.several()
-        elif r < 0.86:
+        elif r < 0.84:
             talk.corrected()
-        elif r < 0.92:
+        elif r < 0.89:
             talk.decline()
-        elif r < 0.96:
+        elif r < 0.965:
             talk.absent()
         else:
             talk.small_talk()

@@ -41,6 +41,8 @@ class Home:
 
 
 def _area(rng: random.Random, held_out: bool) -> str:
+    if not held_out and rng.random() < 0.45:
+        return _any_area(rng)
     r = rng.random()
     if r < 0.66:
         return pick(rng, words.ROOMS, held_out)
@@ -52,8 +54,40 @@ def _area(rng: random.Random, held_out: bool) -> str:
     return made_up(rng, held_out)
 
 
+def _any_area(rng: random.Random) -> str:
+    """A room with a name from anywhere: "Orchid", "Velora Marble Hall", "Zibber's Den"."""
+    r = rng.random()
+    kind = rng.choice(words.ROOMS[0]) if rng.random() < 0.5 else words.title(rng, 1)
+    if r < 0.2:
+        return f"{words.title(rng, 1)}'s {kind}"
+    if r < 0.55:
+        return f"{words.title(rng, 1)} {kind}"
+    return words.title(rng, 2)
+
+
+def _any_device(rng: random.Random, domain: str, area: str | None) -> str:
+    """A device whose name tells nothing of what it is: its domain is to be read in the list."""
+    kind = words.title(rng, 2)
+    if rng.random() < 0.3:
+        kind = pick(rng, words.KINDS[domain], False)
+    r = rng.random()
+    if area and r < 0.3:
+        return f"{area} {kind}"
+    if r < 0.4:
+        return f"{words.title(rng, 1)}'s {kind}"
+    if r < 0.55:
+        return f"{kind} {rng.randint(1, 9)}"
+    if r < 0.62:
+        return f"{kind.split()[0]}-{words.title(rng, 1)}"
+    return f"{words.title(rng, 1)} {kind}" if r < 0.85 else kind
+
+
 def _device_name(rng: random.Random, domain: str, area: str | None, held_out: bool) -> str:
     """A name in the ways people choose them; half of a held-out home's names have a kind that training knows."""
+    if not held_out and rng.random() < 0.5:
+        if domain in ("scene", "todo"):
+            return words.title(rng, 2) + rng.choice(("", "", "", " List" if domain == "todo" else " Time"))
+        return _any_device(rng, domain, area)
     kind = pick(rng, words.KINDS[domain], held_out and rng.random() < 0.5)
     if domain in ("scene", "todo"):
         return kind if rng.random() < 0.8 else f"{made_up(rng, held_out)} {'Scene' if domain == 'scene' else 'List'}"
@@ -109,6 +143,10 @@ def home(rng: random.Random, held_out: bool) -> Home:
     floors: dict[str, list[str]] = {}
     if rng.random() < 0.25 and len(areas) > 2:
         names = rng.sample(words.FLOORS[held_out], 2)
+        if not held_out:
+            names = [name if rng.random() < 0.4 else words.title(rng, 1) + rng.choice((" Floor", " Floor", " Level", "")) for name in names]
+        if names[0] == names[1] or set(names) & set(areas):
+            names = rng.sample(words.FLOORS[held_out], 2)
         cut = rng.randint(1, len(areas) - 1)
         floors = {names[0]: areas[:cut], names[1]: areas[cut:]}
     made = Home(areas, floors, [])
@@ -131,7 +169,7 @@ def home(rng: random.Random, held_out: bool) -> Home:
         elif domain == "binary_sensor":
             device.device_class = "motion" if "Motion" in name else "window" if "Window" in name else "door"
         lower = name.lower()
-        if lower in made.names or name in areas or name in floors:
+        if lower in made.names or lower in {place.lower() for place in (*areas, *floors)}:
             continue
         made.names.add(lower)
         counts[domain] = counts.get(domain, 0) + 1

@@ -5,7 +5,8 @@ says "velora". So a word is cut the same way whatever its first letter is: merge
 
 1. a space and the letter after it: "▁v" and "V" are atoms, what follows them is the word's tail;
 2. common pieces of tails; they begin with a vowel, so that a word's first consonant keeps out of them;
-3. whole words of the training text, whole fragments of tool declarations and of calls, tool names.
+3. whole fragments of tool declarations and of calls, tool names, and whole words of sentences and answers, but never
+   words that name things: those would be one token in the list and others in a sentence.
 
 Digits are never merged. `python tokenizer.py` trains it on conversations of its own seed and writes tokenizer.json.
 """
@@ -22,6 +23,7 @@ from tokenizers import Regex, Tokenizer, models, normalizers, pre_tokenizers
 import conversations
 import render
 import shape
+import words as pools
 
 SPACE = "▁"
 # Text -> GGUF type: 3 control, 4 user defined (shown in text, always matched), as in the published vocabulary.
@@ -31,7 +33,7 @@ SPECIALS = {
 }
 BYTES = [f"<0x{b:02X}>" for b in range(256)]
 CHARACTERS = [SPACE, "\n", "\n\n", *map(chr, range(33, 127)), "°", "é", "ä", "ö", "ü", "ß", "€"]
-N_TAIL_MERGES = 220
+N_TAIL_MERGES = 450
 N_STRUCTURE_TOKENS = 380
 
 Merge = tuple[str, str]
@@ -72,7 +74,7 @@ _WORD = re.compile(f"{SPACE}?(?:[A-Z]{{2,}}|[A-Za-z][a-z]*)|[^A-Za-z]")
 _SPECIAL = re.compile("|".join(map(re.escape, SPECIALS)))
 
 
-def train(n_conversations: int = 12_000, seed: int = 77) -> Bpe:
+def train(n_conversations: int = 6_000, seed: int = 77) -> Bpe:
     words: Counter[str] = Counter()
     fragments: Counter[str] = Counter()
     for case in itertools.islice(conversations.generate(seed), n_conversations):
@@ -86,7 +88,7 @@ def train(n_conversations: int = 12_000, seed: int = 77) -> Bpe:
     for letter in map(chr, itertools.chain(range(97, 123), range(65, 91))):
         bpe.add(SPACE, letter)
     _train_tails(bpe, words)
-    for name in ["call:", "response:", "declaration:", *conversations.tools.PREFIXES]:
+    for name in ["call:", "response:", "declaration:"]:
         bpe.make_whole(name)
     for name in conversations.tools.TOOLS:
         for part in re.findall("[A-Z][a-z]+", name):
@@ -98,7 +100,7 @@ def train(n_conversations: int = 12_000, seed: int = 77) -> Bpe:
     room = shape.VOCAB - len(SPECIALS) - len(BYTES)
     limit = len(bpe.tokens) + N_STRUCTURE_TOKENS
     _make_whole(bpe, fragments, limit)
-    _make_whole(bpe, words, room)
+    _make_whole(bpe, Counter({word: n for word, n in words.items() if word.lstrip(SPACE).lower() not in pools.NAMING}), room)
     assert len(bpe.tokens) <= room, len(bpe.tokens)
     return bpe
 
@@ -111,19 +113,24 @@ def _train_tails(bpe: Bpe, words: Counter[str]) -> None:
         if len(tail) > 1:
             # Roots, so that rare names have a say beside the words of every sentence.
             tails[tail] += int(n**0.5) + 1
+    cut = [(list(tail), n) for tail, n in tails.items()]
     for _ in range(N_TAIL_MERGES):
         pairs: Counter[Merge] = Counter()
-        for tail, n in tails.items():
-            parts = bpe.pieces(tail)
+        for parts, n in cut:
             for left, right in zip(parts, parts[1:]):
                 if left[0] in "aeiou" and len(left + right) <= 4:
                     pairs[left, right] += n
-        bpe.add(*pairs.most_common(1)[0][0])
+        best = pairs.most_common(1)[0][0]
+        bpe.add(*best)
+        for parts, _ in cut:
+            for i in range(len(parts) - 2, -1, -1):
+                if parts[i : i + 2] == [*best]:
+                    parts[i : i + 2] = ["".join(best)]
 
 
 def _make_whole(bpe: Bpe, texts: Counter[str], limit: int) -> None:
     """Whole tokens for the texts that save most, while the vocabulary has room."""
-    candidates = [(n * (len(bpe.pieces(t)) - 1) / (len(bpe.pieces(t)) + 1), t) for t, n in texts.most_common(4000) if n >= 8]
+    candidates = [(n * (len(bpe.pieces(t)) - 1) / (len(bpe.pieces(t)) + 1), t) for t, n in texts.most_common(4000) if n >= 20]
     for _, text in sorted(candidates, reverse=True):
         if len(bpe.tokens) + len(bpe.pieces(text)) - 1 > limit:
             continue

@@ -8,6 +8,8 @@ import json
 import random
 from typing import Any
 
+from words import made_up
+
 STRING: dict[str, Any] = {"type": "string"}
 STRINGS: dict[str, Any] = {"type": "array", "items": {"type": "string"}}
 INTEGER: dict[str, Any] = {"type": "integer"}
@@ -58,8 +60,18 @@ PARAMETER_TEXTS = {
     "position": ["Position in percent"], "volume_level": ["Volume in percent"], "item": ["What to add"], "message": ["What to say"],
 }
 
-PREFIXES = ["intent__", "assist__", "home__", "ha_", "tool_"]
 HELD_OUT_PREFIXES = ["hass__", "api_"]
+
+
+def prefix(rng: random.Random) -> str:
+    """What a client may put before names: mostly letters of no meaning, so that it is read from the declarations."""
+    r = rng.random()
+    if r < 0.2:
+        return rng.choice(("intent__", "assist__", "home__", "ha_", "tool_", "homeassistant_", "mcp__home__"))
+    words = ["".join(rng.choices("abcdefghijklmnopqrstuvwxyz", k=rng.randint(1, 6))) if r < 0.6 else made_up(rng, False).lower()
+             for _ in range(1 if rng.random() < 0.8 else 2)]
+    made = "".join(word + rng.choice(("_", "_", "__", "__", "-", ".")) for word in words)
+    return made if made not in HELD_OUT_PREFIXES else "x_"
 
 
 def declaration(name: str, prefix: str = "", rng: random.Random | None = None, floors: bool = True) -> dict[str, Any]:

@@ -114,7 +114,7 @@ def _batch(rows: list[tuple[np.ndarray, np.ndarray]]) -> tuple[Tensor, Tensor, T
 
 def main() -> None:
     parser = argparse.ArgumentParser(description=__doc__)
-    parser.add_argument("--steps", type=int, default=3800)
+    parser.add_argument("--steps", type=int, default=3600)
     parser.add_argument("--stop", type=int, help="end at this step, as a cut would")
     parser.add_argument("--seed", type=int, default=1)
     args = parser.parse_args()

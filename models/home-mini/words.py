@@ -1,11 +1,13 @@
 """Words of homes: rooms, floors, device names, items, messages.
 
 Every pool is a pair (train, held_out). What is held out never occurs in training text, so that a score
-on it says whether the model reads names from the prompt or has learned them by heart. Made-up words serve
-the same end: they are built from syllables, and those of the held-out homes from other syllables.
+on it says whether the model reads names from the prompt or has learned them by heart. So that it must read them,
+training also names things with words that have nothing to do with them: common ones (vocabulary.txt) and made-up ones.
 """
 
 import random
+import re
+from pathlib import Path
 
 Pool = tuple[list[str], list[str]]
 
@@ -131,26 +133,87 @@ _VOWELS = ["a", "e", "i", "o", "u", "a", "e", "o", "ai", "ee"]
 _CODAS = ["", "", "", "n", "r", "l", "s", "m", "k", "x"]
 
 
+_HELD_OUT = {word for pool in (ROOMS, PEOPLE, FLOORS, QUALIFIERS, *KINDS.values(), COLORS, ITEMS, TIMER_NAMES)
+             for word in re.findall("[a-z]+", " ".join(pool[1]).lower())}
+_VOCABULARY = [word for word in (Path(__file__).parent / "vocabulary.txt").read_text().split() if word not in _HELD_OUT]
+# Words that may stand in a name; the tokenizer cuts them like words that nobody has seen.
+NAMING = {word for pool in (ROOMS, PEOPLE, FLOORS, QUALIFIERS, *KINDS.values(), COLORS, ITEMS, TIMER_NAMES)
+          for word in re.findall("[a-z]+", " ".join(pool[0]).lower())} | _HELD_OUT | set(_VOCABULARY)
+NAMING -= set("the of a to in on for with all any is it are be and".split())
+
+
 def pick(rng: random.Random, pool: Pool, held_out: bool) -> str:
     """A word of the pool; for held-out text one of the words that training never saw."""
     return rng.choice(pool[1] if held_out else pool[0])
 
 
 def made_up(rng: random.Random, held_out: bool) -> str:
-    """A word that does not exist: "Velora", or a real one with a letter changed: "Kutchen".
-
-    Those of held-out text begin with sounds that training lacks."""
+    """A word that does not exist: "Velora", or a real one with a letter changed: "Kutchen"."""
     if not held_out and rng.random() < 0.4:
-        word = list(rng.choice(_REAL))
+        word = list(rng.choice(_REAL if rng.random() < 0.5 else _VOCABULARY))
         i = rng.randrange(len(word))
         letters = "aeiou" if word[i].lower() in "aeiou" else "bcdfghjklmnpqrstvwxyz"
         word[i] = rng.choice(letters)
         if rng.random() < 0.5:
             word.insert(rng.randrange(1, len(word)), rng.choice("aeioulnrst"))
         return "".join(word).capitalize()
+    if not held_out:
+        return _sounds(rng).capitalize()
     n = rng.choice((2, 2, 3))
-    onsets = _ONSETS[0] + (_ONSETS[1] if held_out else [])
+    onsets = _ONSETS[0] + _ONSETS[1]
     syllables = [rng.choice(onsets) + rng.choice(_VOWELS) for _ in range(n)]
-    if held_out:
-        syllables[0] = rng.choice(_ONSETS[1]) + rng.choice(_VOWELS)
+    syllables[0] = rng.choice(_ONSETS[1]) + rng.choice(_VOWELS)
     return ("".join(syllables) + rng.choice(_CODAS)).capitalize()
+
+
+def _sounds(rng: random.Random) -> str:
+    """Syllables of many kinds, so that any tail of a word is met."""
+    onsets = [*_ONSETS[0], *_ONSETS[1], "", "c", "qu", "bl", "cl", "cr", "fr", "pr", "sl", "sm", "sn", "sp", "sw", "tw", "wh", "y", "ph", "scr", "str"]
+    vowels = [*_VOWELS, "y", "ou", "ea", "oo", "ie", "au", "oa", "ei", "ue", "eu"]
+    codas = [*_CODAS, "t", "d", "p", "ng", "nd", "st", "ck", "ll", "rt", "w", "f", "b", "g", "th", "sh", "nt", "mp", "rn", "lt", "ss", "tt", "z", "ch"]
+    word = "".join(rng.choice(onsets) + rng.choice(vowels) + (rng.choice(codas) if rng.random() < 0.4 else "") for _ in range(rng.choice((1, 2, 2, 2))))
+    if rng.random() < 0.25:
+        word += rng.choice(("ing", "er", "le", "ed", "ery", "ight", "ture", "tion", "ble", "ory", "ator", "y", "es", "s", "ment", "age", "ful", "ly", "ance", "ile"))
+    return word if len(word) > 2 else word + rng.choice(("nox", "rel", "do"))
+
+
+def common(rng: random.Random) -> str:
+    """A common word, or now and then one that does not exist; in small letters. For training."""
+    return rng.choice(_VOCABULARY) if rng.random() < 0.75 else made_up(rng, False).lower()
+
+
+def title(rng: random.Random, most: int = 2) -> str:
+    """A name of one to `most` such words, with capitals. For training."""
+    return " ".join(common(rng).capitalize() for _ in range(rng.randint(1, most)))
+
+
+_SMALL_WORDS = "the the a is are in on at to of and for with your my our has will please we you it they not".split()
+
+
+def message(rng: random.Random, held_out: bool) -> str:
+    """What is to be announced; in training mostly words at random, which can only be copied."""
+    if held_out or rng.random() < 0.3:
+        return pick(rng, MESSAGES, held_out)
+    said = [rng.choice(_SMALL_WORDS) if rng.random() < 0.4 else common(rng) for _ in range(rng.randint(1, 7))]
+    return " ".join([*said, common(rng)])
+
+
+def item(rng: random.Random, held_out: bool) -> str:
+    """What goes on a list; in training mostly words at random."""
+    if held_out or rng.random() < 0.3:
+        return pick(rng, ITEMS, held_out)
+    before = rng.choice(("", "", "", "", "a ", "two ", "some ", "the ", "a bag of ", "a box of ", "new ", f"{common(rng)} the ", f"{common(rng)} the "))
+    return before + " ".join(common(rng) for _ in range(rng.choice((1, 1, 2, 2, 3))))
+
+
+def timer_name(rng: random.Random, held_out: bool) -> str:
+    if held_out or rng.random() < 0.3:
+        return pick(rng, TIMER_NAMES, held_out)
+    return " ".join(common(rng) for _ in range(rng.choice((1, 1, 1, 2))))
+
+
+def color(rng: random.Random, held_out: bool) -> str:
+    """A color; in training many are words that name none."""
+    if held_out or rng.random() < 0.6:
+        return pick(rng, COLORS, held_out and rng.random() < 0.5)
+    return rng.choice(("", "", "", "light ", "dark ", "warm ", "pale ")) + common(rng)
