@@ -143,7 +143,7 @@ pub(super) fn row_table(tensor: &TensorInfo) -> Option<Rows> {
 
 fn board(memory_gib: u64, plan: &MemoryPlan, n_ctx_train: u64) -> Board {
     let for_model = (memory_gib << 30).saturating_sub(SYSTEM_BYTES);
-    let for_tokens = for_model.checked_sub(plan.resident_bytes + plan.kv_fixed_bytes);
+    let for_tokens = for_model.checked_sub(plan.resident_bytes + plan.kv_fixed_bytes + plan.grammar_bytes);
     let max_n_ctx = match for_tokens {
         None => 0,
         Some(bytes) => bytes.checked_div(plan.kv_token_bytes).unwrap_or(n_ctx_train).min(n_ctx_train),
@@ -311,6 +311,7 @@ mod tests {
             kv_fixed_bytes: 0,
             kv_token_bytes: 1 << 20,
             ring_tokens: 1,
+            grammar_bytes: 0,
         };
         assert_eq!(board(1, &plan, 8192).max_n_ctx, 0);
         let two = board(2, &plan, 8192);

@@ -147,9 +147,10 @@ fn check_memory(
         Field::MemoryLimitBytes,
         format!(
             "{needed} bytes are needed: {} of weights, {} for each of {n_contexts} contexts of {n_ctx} tokens, \
-             {row_bytes} for rows",
+             {row_bytes} for rows, {} for grammars",
             plan.resident_bytes,
-            plan.kv_bytes(n_ctx)
+            plan.kv_bytes(n_ctx),
+            plan.grammar_bytes
         ),
         "lower n_ctx, max_sessions or ple_cache_bytes, or raise the limit",
     ))

@@ -4,6 +4,7 @@ use std::path::PathBuf;
 use std::time::Duration;
 
 use crate::model::OutOfMemory;
+use crate::sampling::constraint::ConstraintError;
 use crate::sampling::{Logprobs, SamplingError};
 
 /// One step of a generation. The last event of every generation is [`Event::Done`] or
@@ -115,6 +116,9 @@ pub enum Failure {
     /// The logits are no numbers to choose from.
     #[error("the model gave unusable logits: {0}")]
     Logits(SamplingError),
+    /// The grammar of the answer is too costly to follow.
+    #[error("{0}")]
+    Constraint(ConstraintError),
     /// The step could not be computed.
     #[error("the step could not be computed: {0}")]
     Step(String),

@@ -21,6 +21,7 @@ use super::shared::Shared;
 use super::stats::Stats;
 use super::worker::{Job, Worker};
 use crate::model::OutOfMemory;
+use crate::sampling::constraint::Grammars;
 use crate::tokenizer::Tokenizer;
 use crate::tokenizer::chat::ChatFormat;
 
@@ -39,6 +40,7 @@ struct Inner {
     ended: watch::Receiver<Option<Ended>>,
     tokenizer: Arc<Tokenizer>,
     chat: Option<Arc<ChatFormat>>,
+    grammars: Arc<Grammars>,
     model: ModelInfo,
     backend: BackendInfo,
     options: EngineOptions,
@@ -137,8 +139,20 @@ impl<B: Backend> Engine<B> {
             ended_sender.send_replace(Some(how));
         };
         let thread = thread::Builder::new().name("engine".to_owned()).spawn(run)?.thread().clone();
-        let inner =
-            Inner { shared, jobs, thread, ended, tokenizer, chat, model, backend: info, options, limits };
+        let grammars = Arc::new(Grammars::new(Arc::clone(&tokenizer) as _));
+        let inner = Inner {
+            shared,
+            jobs,
+            thread,
+            ended,
+            tokenizer,
+            chat,
+            grammars,
+            model,
+            backend: info,
+            options,
+            limits,
+        };
         Ok(EngineHandle { inner: Arc::new(inner) })
     }
 }
@@ -204,6 +218,11 @@ impl EngineHandle {
     /// How the model wants conversations; `None` if its vocabulary has no marks for turns.
     pub fn chat(&self) -> Option<&Arc<ChatFormat>> {
         self.inner.chat.as_ref()
+    }
+
+    /// What compiles grammars for the model's vocabulary.
+    pub fn grammars(&self) -> &Arc<Grammars> {
+        &self.inner.grammars
     }
 
     /// The model's tokenizer.

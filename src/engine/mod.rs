@@ -23,6 +23,7 @@ mod scheduler;
 mod sequence;
 mod shared;
 mod stats;
+mod vocabulary;
 mod worker;
 
 pub use backend::{Backend, SeqSpan, SpanFailure};

@@ -2,6 +2,7 @@
 
 use std::time::{Duration, Instant};
 
+use crate::sampling::constraint::Constraint;
 use crate::sampling::{SamplingParams, StopMatcher};
 
 /// What requests are measured against.
@@ -57,8 +58,11 @@ pub struct Stopping {
 }
 
 /// A checked request.
-#[derive(Clone, Debug, PartialEq)]
-pub struct Request(Draft);
+#[derive(Clone, Debug)]
+pub struct Request {
+    draft: Draft,
+    constraint: Option<Constraint>,
+}
 
 /// What is wrong with one field of a request.
 #[derive(Clone, Debug, PartialEq, Eq)]
@@ -108,41 +112,52 @@ impl Request {
         if n_prompt > limits.n_ctx {
             return Err(RequestError::PromptTooLong { n_prompt, n_ctx: limits.n_ctx });
         }
-        Ok(Self(draft))
+        Ok(Self { draft, constraint: None })
+    }
+
+    /// The same request for an answer that has to have this form, and ends when it is complete.
+    #[must_use]
+    pub fn constrained(self, constraint: Option<Constraint>) -> Self {
+        Self { constraint, ..self }
     }
 
     /// Token ids; not empty, at most `n_ctx`.
     pub fn prompt(&self) -> &[u32] {
-        &self.0.prompt
+        &self.draft.prompt
     }
 
     /// How tokens are chosen.
     pub fn sampling(&self) -> &SamplingParams {
-        &self.0.sampling
+        &self.draft.sampling
     }
 
     /// When to end.
     pub fn stopping(&self) -> &Stopping {
-        &self.0.stopping
+        &self.draft.stopping
+    }
+
+    /// What the answer has to be; `None` if it may be anything.
+    pub fn constraint(&self) -> Option<&Constraint> {
+        self.constraint.as_ref()
     }
 
     /// How many most likely tokens to tell at each place.
     pub fn top_logprobs(&self) -> Option<usize> {
-        self.0.top_logprobs
+        self.draft.top_logprobs
     }
 
     /// Name in logs.
     pub fn request_id(&self) -> &str {
-        &self.0.request_id
+        &self.draft.request_id
     }
 
     /// When the caller stops waiting.
     pub fn deadline(&self) -> Option<Instant> {
-        self.0.deadline
+        self.draft.deadline
     }
 
     pub(super) fn into_prompt(self) -> Vec<u32> {
-        self.0.prompt
+        self.draft.prompt
     }
 
     /// Tokens of context that the request can use up, when the engine gives at most `n_ctx`.

@@ -11,7 +11,8 @@ use super::life::{End, Life};
 use super::request::{Request, Stopping};
 use super::scheduler::Slot;
 use super::stats::{Arrival, RowCounters};
-use crate::sampling::{Logprobs, Sampler, StopMatcher, logprobs};
+use crate::sampling::constraint::{Constraint, ConstraintError};
+use crate::sampling::{Logprobs, Sampler, SamplingError, StopMatcher, logprobs};
 use crate::tokenizer::{StreamDecoder, Tokenizer};
 
 /// A sequence in a slot.
@@ -22,8 +23,9 @@ pub(super) struct Sequence<S> {
     /// Prompt and answer.
     pub(super) tokens: Vec<u32>,
     pub(super) n_prompt: usize,
-    /// Tokens whose keys and values are held. While the prompt is computed less than `n_prompt`, then
-    /// always one less than `tokens.len()`: the token chosen last is not run yet.
+    /// Tokens whose keys and values are held. While the prompt is computed less than `n_prompt`, then less than
+    /// `tokens.len()`: what was chosen last is not run yet. That is one token, or several where a grammar left
+    /// one way only.
     pub(super) n_done: usize,
     /// Tokens of the prompt that were not computed here, once that is known.
     pub(super) n_cached: Option<usize>,
@@ -77,14 +79,17 @@ impl<S> Sequence<S> {
             return Slot::Parked;
         }
         match self.announced.front() {
-            Some(next) if self.n_done < self.n_prompt => Slot::Prefill { start: next.start, end: next.end },
+            // Several known tokens are run like a prompt, in one step.
+            Some(next) if self.n_done < self.n_prompt || self.n_done + 1 < self.tokens.len() => {
+                Slot::Prefill { start: next.start, end: next.end }
+            }
             _ => Slot::Decode,
         }
     }
 
-    /// The token chosen last, as a range of `tokens`.
-    pub(super) fn last(&self) -> Range<usize> {
-        self.tokens.len() - 1..self.tokens.len()
+    /// The tokens that are not run yet, as a range of `tokens`.
+    pub(super) fn pending(&self) -> Range<usize> {
+        self.n_done..self.tokens.len()
     }
 
     /// Whether the logits of the last token of `range` are wanted: nothing is known to follow it.
@@ -100,10 +105,10 @@ impl<S> Sequence<S> {
         (span, &mut self.answer)
     }
 
-    /// Takes over a chosen token.
-    pub(super) fn accept(&mut self, id: u32) -> Arrival {
+    /// Takes over chosen tokens.
+    pub(super) fn accept(&mut self, ids: &[u32]) -> Arrival {
         let now = Instant::now();
-        self.tokens.push(id);
+        self.tokens.extend_from_slice(ids);
         let before = self.last_token.replace(now);
         match (self.first_token, before) {
             (None, _) => {
@@ -139,17 +144,17 @@ impl<S> Sequence<S> {
     }
 }
 
-/// A chosen token and what follows from it.
+/// A chosen token, those that a grammar makes follow it, and what follows from all of them.
 #[derive(Debug)]
 pub(super) struct Chosen {
-    pub(super) id: u32,
     pub(super) delta: Delta,
     pub(super) end: Option<End>,
 }
 
-/// From logits to text: sampler, stop detection, incremental decoding.
+/// From logits to text: grammar, sampler, stop detection, incremental decoding.
 pub(super) struct Answer {
     tokenizer: Arc<Tokenizer>,
+    constraint: Option<Constraint>,
     sampler: Sampler,
     decoder: StreamDecoder,
     stop: StopMatcher,
@@ -175,6 +180,7 @@ impl Answer {
         }
         Self {
             tokenizer: Arc::clone(tokenizer),
+            constraint: request.constraint().cloned(),
             sampler,
             decoder: StreamDecoder::new(),
             stop: StopMatcher::new(stopping.stop.clone()).expect("a request's stop strings are checked"),
@@ -189,26 +195,81 @@ impl Answer {
 
     /// Chooses a token by its logits `[n_vocab]`.
     pub(super) fn choose(&mut self, logits: &mut [f32]) -> Result<Chosen, Failure> {
-        let too_early = self.n_chosen < self.stopping.min_tokens;
-        let excluded = if too_early { self.ending.as_slice() } else { &[] };
-        let id = self.sampler.sample_excluding(logits, excluded).map_err(Failure::Logits)?;
+        let allowed =
+            self.constraint.as_mut().map(Constraint::allowed).transpose().map_err(Failure::Constraint)?;
+        // Probabilities are those before the mask.
+        let before = (self.top_logprobs.is_some() && self.constraint.is_some()).then(|| logits.to_vec());
+        let excluded = self.excluded();
+        let id = match allowed.flatten() {
+            None => self.sampler.sample_excluding(logits, &excluded),
+            Some(allowed) => self.sampler.sample_among(logits, &allowed, &excluded),
+        };
+        let id = id.map_err(|e| match e {
+            SamplingError::NothingLeft if self.constraint.is_some() => {
+                Failure::Constraint(ConstraintError::nothing_left())
+            }
+            e => Failure::Logits(e),
+        })?;
+        let logprobs = self.logprobs(before.as_deref().unwrap_or(logits), id)?;
+        if let Some(constraint) = &mut self.constraint {
+            constraint.accept(id).map_err(Failure::Constraint)?;
+        }
+        let mut delta = Delta { logprobs: logprobs.into_iter().collect(), ..Delta::default() };
+        let mut end = self.take(id, &mut delta, true);
+        if end.is_none() {
+            end = self.take_forced(&mut delta)?;
+        }
+        Ok(Chosen { delta, end })
+    }
+
+    /// The tokens that are not to be chosen now.
+    fn excluded(&self) -> Vec<u32> {
+        let mut excluded = Vec::new();
+        if self.n_chosen < self.stopping.min_tokens {
+            excluded.extend_from_slice(&self.ending);
+        }
+        if let Some(constraint) = &self.constraint {
+            excluded.extend_from_slice(constraint.excluded());
+            // A grammar knows nothing that could follow them.
+            if self.stopping.ignore_eos {
+                excluded.extend_from_slice(self.tokenizer.eog_ids());
+            }
+        }
+        excluded
+    }
+
+    /// Takes over what the grammar makes follow, without logits; probabilities would need some.
+    fn take_forced(&mut self, delta: &mut Delta) -> Result<Option<End>, Failure> {
+        let Some(constraint) = self.constraint.as_mut().filter(|_| self.top_logprobs.is_none()) else {
+            return Ok(None);
+        };
+        let n_most = self.stopping.max_tokens.unwrap_or(usize::MAX).min(self.n_room) - self.n_chosen;
+        let forced = constraint.forced(n_most).map_err(Failure::Constraint)?;
+        let n_forced = forced.len();
+        // The grammar stands behind the last of them already.
+        Ok(forced.into_iter().enumerate().find_map(|(i, id)| self.take(id, delta, i + 1 == n_forced)))
+    }
+
+    /// Takes over a token that the grammar has accepted; an end if there is one. `is_last`: the grammar has accepted
+    /// nothing behind it.
+    fn take(&mut self, id: u32, delta: &mut Delta, is_last: bool) -> Option<End> {
         self.sampler.accept(id);
         self.n_chosen += 1;
-        let logprobs = self.logprobs(logits, id)?;
-        let mut text = String::new();
-        let mut end = self.take(id, &mut text);
-        if end.is_none() && Some(self.n_chosen) == self.stopping.max_tokens {
-            end = Some(FinishReason::MaxTokens.into());
+        delta.token_ids.push(id);
+        if let Some(end) = self.say(id, &mut delta.text) {
+            return Some(end);
         }
-        if end.is_none() && self.n_chosen == self.n_room {
-            end = Some(FinishReason::ContextFull.into());
+        if is_last && self.constraint.as_ref().is_some_and(Constraint::is_complete) {
+            return Some(FinishReason::Stop.into());
         }
-        let delta = Delta { text, token_ids: vec![id], logprobs: logprobs.into_iter().collect() };
-        Ok(Chosen { id, delta, end })
+        if Some(self.n_chosen) == self.stopping.max_tokens {
+            return Some(FinishReason::MaxTokens.into());
+        }
+        (self.n_chosen == self.n_room).then_some(FinishReason::ContextFull.into())
     }
 
     /// Appends the text that the token makes certain; an end if the token or its text is one.
-    fn take(&mut self, id: u32, text: &mut String) -> Option<End> {
+    fn say(&mut self, id: u32, text: &mut String) -> Option<End> {
         if !self.stopping.ignore_eos && self.tokenizer.is_eog(id) {
             return Some(FinishReason::Stop.into());
         }

@@ -100,12 +100,16 @@ pub(super) enum Outcome {
 }
 
 impl Stats {
-    /// Counts a token that was chosen.
-    pub(super) fn token(&mut self, arrival: Arrival) {
-        self.completion_tokens += 1;
+    /// Counts `n` tokens that came together: more than one where a grammar left one way only.
+    pub(super) fn tokens(&mut self, n: usize, arrival: Arrival) {
+        self.completion_tokens += n as u64;
         match arrival {
             Arrival::First(time) => self.first_token.observe(time),
-            Arrival::Next(time) => self.next_token.observe(time),
+            Arrival::Next(time) => {
+                for _ in 0..n {
+                    self.next_token.observe(time / n as u32);
+                }
+            }
             Arrival::Late => {}
         }
     }

@@ -135,23 +135,25 @@ impl<B: Backend> Worker<B> {
         // The rows of the next chunk are read while this one is computed.
         self.announce_chunk(i, range.end);
         let begin = Instant::now();
-        if self.step(&[(i, range.clone())]) {
+        // A few tokens that a grammar makes certain say nothing about chunks of prompts.
+        let of_prompt = self.slots[i].as_ref().is_some_and(|s| range.end <= s.n_prompt);
+        if self.step(&[(i, range.clone())]) && of_prompt {
             self.pace.prefilled(range.len(), begin.elapsed().as_secs_f64());
         }
     }
 
-    /// Announces the chunk of the slot's prompt that begins at `start`, as large as is right by now.
+    /// Announces the chunk of the slot's known tokens that begins at `start`, as large as is right by now.
     pub(super) fn announce_chunk(&mut self, i: usize, start: usize) {
         let others = self.slots.iter().enumerate().filter(|(other, _)| *other != i);
         let others_decode = others.filter_map(|(_, slot)| slot.as_ref()).any(|s| s.n_done >= s.n_prompt);
         let Some(sequence) = &mut self.slots[i] else { return };
-        let chunk = self.scheduler.chunk(start, sequence.n_prompt, &self.pace, others_decode);
+        let chunk = self.scheduler.chunk(start, sequence.tokens.len(), &self.pace, others_decode);
         announce(&mut self.backend, sequence, chunk);
     }
 
     fn decode(&mut self, slots: &[usize]) {
-        let last = |&i: &usize| Some((i, self.slots[i].as_ref()?.last()));
-        let work: Vec<_> = slots.iter().filter_map(last).collect();
+        let pending = |&i: &usize| Some((i, self.slots[i].as_ref()?.pending()));
+        let work: Vec<_> = slots.iter().filter_map(pending).collect();
         let begin = Instant::now();
         if self.step(&work) {
             self.pace.decoded(begin.elapsed().as_secs_f64());
@@ -210,19 +212,21 @@ impl<B: Backend> Worker<B> {
         match chosen {
             None => {}
             Some(Err(failure)) => {
-                // Where the fault began is not known, and nobody is to begin with it.
-                self.prefixes.clear();
+                // Where such a fault began is not known, and nobody is to begin with it.
+                if matches!(failure, Failure::Logits(_)) {
+                    self.prefixes.clear();
+                }
                 self.end(i, Ending::Failed(failure));
             }
-            Some(Ok(Chosen { id, delta, end })) => {
-                let arrival = sequence.accept(id);
-                self.shared.with_stats(|s| s.token(arrival));
+            Some(Ok(Chosen { delta, end })) => {
+                let arrival = sequence.accept(&delta.token_ids);
+                self.shared.with_stats(|s| s.tokens(delta.token_ids.len(), arrival));
                 sequence.life.send(Event::Delta(delta));
                 match end {
                     Some(end) => self.end(i, Ending::Done(end)),
                     None => {
-                        let last = sequence.last();
-                        announce(&mut self.backend, sequence, last);
+                        let start = sequence.n_done;
+                        self.announce_chunk(i, start);
                     }
                 }
             }

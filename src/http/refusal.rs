@@ -86,6 +86,7 @@ impl From<Problem> for Refusal {
                 true => of(StatusCode::SERVICE_UNAVAILABLE, Some("storage_gone")),
                 false => of(StatusCode::INTERNAL_SERVER_ERROR, Some("storage_read_failed")),
             },
+            Problem::Unfollowable(_) => of(StatusCode::BAD_REQUEST, Some("grammar_unfollowable")),
             Problem::Internal(_) => of(StatusCode::INTERNAL_SERVER_ERROR, None),
         }
     }

@@ -14,23 +14,25 @@ use super::validate::{self, violation};
 use crate::engine::Violation;
 use crate::port::Place;
 use crate::serving::{self, Answering, Ending, Piece, Problem, Ready, State};
-use crate::tokenizer::chat::{Channel, Conversation, Message, Role, Tool, ToolCall};
+use crate::tokenizer::chat::{CallRules, Channel, Conversation, Message, Role, Tool, ToolCall, ToolChoice};
 
 /// Translates and checks.
 pub(super) fn conversation(ready: &Ready, message: pb::ChatRequest) -> Result<Conversation, Problem> {
     let mut wrong = Vec::new();
     let choice = message.tool_choice.unwrap_or_default();
     let mode = pb::ToolChoiceMode::try_from(choice.mode);
-    match mode {
-        Ok(pb::ToolChoiceMode::Required) => {
-            wrong.push(violation("tool_choice.mode", "is REQUIRED, which is not supported yet"));
-        }
-        Err(_) => wrong.push(violation("tool_choice.mode", &format!("is {}, which is no mode", choice.mode))),
-        Ok(_) => {}
+    if mode.is_err() {
+        wrong.push(violation("tool_choice.mode", &format!("is {}, which is no mode", choice.mode)));
     }
-    if !choice.name.is_empty() {
-        wrong.push(violation("tool_choice.name", "is set, which is not supported yet"));
-    }
+    let calls = CallRules {
+        choice: match (mode, choice.name) {
+            (Ok(pb::ToolChoiceMode::None), _) => ToolChoice::Auto,
+            (_, name) if !name.is_empty() => ToolChoice::Named(name),
+            (Ok(pb::ToolChoiceMode::Required), _) => ToolChoice::Required,
+            _ => ToolChoice::Auto,
+        },
+        single: choice.single_call,
+    };
     let mut tools = Vec::with_capacity(message.tools.len());
     for (i, t) in message.tools.into_iter().enumerate() {
         let field = format!("tools[{i}].parameters_json_schema");
@@ -47,7 +49,7 @@ pub(super) fn conversation(ready: &Ready, message: pb::ChatRequest) -> Result<Co
     if !wrong.is_empty() {
         return Err(Problem::Fields(wrong));
     }
-    serving::conversation(ready, messages, tools, message.thinking)
+    serving::conversation(ready, messages, tools, message.thinking, calls)
 }
 
 fn one_message(m: pb::ChatMessage, i: usize, wrong: &mut Vec<Violation>) -> Message {
@@ -109,11 +111,11 @@ impl Accepted {
         let deadline = request.extensions().get::<Deadline>().map(|d| d.0);
         // Until the engine has its own place for the request.
         let _place = request.extensions().get::<Place>().cloned();
-        let message = request.into_inner();
+        let mut message = request.into_inner();
         let ready = state.model(&message.model)?;
         let request_id = state.request_id(&message.request_id);
         let defaults = &ready.engine.model().default_sampling;
-        let options = validate::chat_options(&message, defaults, request_id.clone(), deadline)?;
+        let options = validate::chat_options(&mut message, defaults, request_id.clone(), deadline)?;
         let conversation = conversation(ready, message)?;
         let answering = Answering::conversation(state, ready, conversation, options, deadline).await?;
         Ok(Self { answering, request_id })

@@ -46,7 +46,7 @@ impl Service {
             Prompt::Text(text) => self.state.prompt_tokens(ready, text).await?,
             Prompt::Tokens(ids) => ids,
         };
-        let request = promptless.with_prompt(tokens, ready.engine.limits())?;
+        let request = promptless.with_prompt(&self.state, ready, tokens).await?;
         let generation = ready.engine.submit(request)?;
         Ok(Accepted { generation, request_id, deadline, tokenizer: Arc::clone(ready.engine.tokenizer()) })
     }

@@ -57,6 +57,7 @@ impl From<Problem> for Status {
                 let details = metadata(place.into_iter().chain(errno));
                 of(code, ErrorDetails::with_error_info(reason, DOMAIN, details))
             }
+            Problem::Unfollowable(_) => Status::invalid_argument(message),
             Problem::Internal(_) => Status::internal(message),
         }
     }

@@ -2,10 +2,11 @@
 
 use std::time::{Duration, Instant};
 
-use super::pb;
+use super::pb::{self, chat_request, generate_request};
 use crate::engine::{Draft, Stopping, Violation};
 use crate::sampling::SamplingParams;
-use crate::serving::{Problem, Promptless};
+use crate::sampling::constraint::Grammar;
+use crate::serving::{Form, Problem, Promptless};
 
 /// The most tokens that a Detokenize call takes: their text may be a hundred times as long.
 pub(super) const MAX_DETOKENIZE_IDS: usize = 1 << 17;
@@ -40,6 +41,7 @@ pub(super) fn generate(
         }
     };
     let stopping = stopping(message.stopping.unwrap_or_default(), &mut violations);
+    let form = message.constraint.map(Wanted::from).and_then(|wanted| wanted.form(&mut violations));
     if !violations.is_empty() {
         return Err(Problem::Fields(violations));
     }
@@ -51,24 +53,66 @@ pub(super) fn generate(
         request_id,
         deadline,
     };
-    Ok((prompt, Promptless { field, rest }))
+    Ok((prompt, Promptless { field, rest, form }))
 }
 
 /// Translates what a conversation asks for besides being answered.
 pub(super) fn chat_options(
-    message: &pb::ChatRequest,
+    message: &mut pb::ChatRequest,
     defaults: &SamplingParams,
     request_id: String,
     deadline: Option<Instant>,
 ) -> Result<Promptless, Problem> {
     let mut violations = Vec::new();
-    let stopping = stopping(message.stopping.clone().unwrap_or_default(), &mut violations);
+    let stopping = stopping(message.stopping.take().unwrap_or_default(), &mut violations);
+    let form = message.constraint.take().map(Wanted::from).and_then(|wanted| wanted.form(&mut violations));
     if !violations.is_empty() {
         return Err(Problem::Fields(violations));
     }
-    let sampling = sampling(message.sampling.clone().unwrap_or_default(), defaults);
+    let sampling = sampling(message.sampling.take().unwrap_or_default(), defaults);
     let rest = Draft { sampling, stopping, request_id, deadline, ..Draft::default() };
-    Ok(Promptless { field: "messages", rest })
+    Ok(Promptless { field: "messages", rest, form })
+}
+
+/// A constraint as it came.
+enum Wanted {
+    Anything,
+    JsonSchema(String),
+    Grammar(&'static str, Grammar),
+}
+
+/// Both requests have the same fields, but the generated types differ.
+macro_rules! wanted_from {
+    ($request:ident) => {
+        impl From<$request::Constraint> for Wanted {
+            fn from(constraint: $request::Constraint) -> Self {
+                use $request::Constraint as From;
+                match constraint {
+                    From::JsonSchema(schema) => Self::JsonSchema(schema),
+                    From::JsonObject(true) => Self::Grammar("json_object", Grammar::JsonObject),
+                    From::JsonObject(false) => Self::Anything,
+                    From::Regex(regex) => Self::Grammar("regex", Grammar::Regex(regex)),
+                    From::LarkGrammar(text) => Self::Grammar("lark_grammar", Grammar::Lark(text)),
+                    From::Choice(choice) => Self::Grammar("choice", Grammar::Choice(choice.values)),
+                }
+            }
+        }
+    };
+}
+
+wanted_from!(generate_request);
+wanted_from!(chat_request);
+
+impl Wanted {
+    fn form(self, violations: &mut Vec<Violation>) -> Option<Form> {
+        match self {
+            Self::Anything => None,
+            Self::Grammar(field, grammar) => Some(Form { field, grammar }),
+            Self::JsonSchema(text) => {
+                Form::json_schema("json_schema", &text).map_err(|v| violations.push(v)).ok()
+            }
+        }
+    }
 }
 
 fn sampling(message: pb::SamplingParams, defaults: &SamplingParams) -> SamplingParams {

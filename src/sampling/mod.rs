@@ -6,7 +6,8 @@
 //! 1. the model has already soft-capped the logits;
 //! 2. repetition, presence and frequency penalties ([`SamplingParams`] has the formulas);
 //! 3. `logit_bias`;
-//! 4. suppressed ids (media placeholders, padding, and what the caller excludes for this token);
+//! 4. suppressed ids (media placeholders, padding, and what the caller excludes for this token), and whatever the
+//!    answer's grammar does not allow ([`constraint`]);
 //! 5. temperature; 0 ends here with the largest logit, the lowest id among equals;
 //! 6. top-k;
 //! 7. softmax over what is left;
@@ -22,9 +23,9 @@
 //! A NaN or an infinite logit is an error with its token id, never a token. Minus infinity is the mask
 //! of a forbidden token and stays one whatever the penalties and biases.
 //!
-//! Deliberately absent: soft-capping (the model's), grammar masks (whoever builds them writes minus
-//! infinity into the logits), text of tokens, any clock.
+//! Deliberately absent: soft-capping (the model's), text of tokens outside of [`constraint`], any clock.
 
+pub mod constraint;
 mod error;
 mod exp;
 mod logprobs;

@@ -10,6 +10,7 @@ use rand_chacha::ChaCha8Rng;
 
 use super::{
     SamplingError, SamplingParams,
+    constraint::TokenSet,
     exp::exp,
     penalties::{Edits, History},
     top::{Candidate, by_rank, select_top},
@@ -90,10 +91,33 @@ impl Sampler {
     /// [`sample`](Self::sample) without the tokens of `excluded`, for this token only: the
     /// end-of-generation tokens of an answer that is shorter than asked for, for example.
     pub fn sample_excluding(&mut self, logits: &mut [f32], excluded: &[u32]) -> Result<u32, SamplingError> {
+        self.check(logits)?;
+        self.choose(logits, excluded)
+    }
+
+    /// [`sample_excluding`](Self::sample_excluding) among the tokens of `allowed` only. The logits of all others
+    /// stay masked.
+    pub fn sample_among(
+        &mut self,
+        logits: &mut [f32],
+        allowed: &TokenSet,
+        excluded: &[u32],
+    ) -> Result<u32, SamplingError> {
+        // Before the mask hides what is wrong with the row.
+        self.check(logits)?;
+        allowed.mask(logits);
+        self.choose(logits, excluded)
+    }
+
+    fn check(&self, logits: &[f32]) -> Result<(), SamplingError> {
         if logits.len() != self.n_vocab {
             return Err(SamplingError::WrongLength { got: logits.len(), n_vocab: self.n_vocab });
         }
-        check_finite(logits)?;
+        check_finite(logits)
+    }
+
+    /// Steps 2 to 10.
+    fn choose(&mut self, logits: &mut [f32], excluded: &[u32]) -> Result<u32, SamplingError> {
         // Taken out for the call because the edits borrow it while `self` chooses.
         let mut undo = std::mem::take(&mut self.undo);
         let mut edits = Edits::new(logits, &mut undo);

@@ -6,6 +6,7 @@ use std::sync::Arc;
 use std::task::{Context, Poll, ready};
 use std::time::Instant;
 
+use super::form::Besides;
 use super::turn::Turn;
 use super::{Problem, Promptless, Reading, Ready, State, chat};
 use crate::engine::{Delta, Done, Event, FinishReason, Request, Timings, Usage};
@@ -77,7 +78,8 @@ impl Answering {
     ) -> Result<Self, Problem> {
         let format = Arc::clone(chat::format(ready)?);
         let (prompt, conversation) = chat::prompt(state, ready, conversation).await?;
-        let request = options.with_prompt(prompt, ready.engine.limits())?;
+        let besides = Besides::of(&format, &conversation)?;
+        let request = options.with_prompt_besides(state, ready, prompt, besides).await?;
         let stops = request.stopping().stop.clone();
         let tokenizer = Arc::clone(ready.engine.tokenizer());
         let turn = Turn::new(tokenizer, format.parser(&conversation), stops, state.unique_name());
@@ -88,13 +90,14 @@ impl Answering {
     /// Gives a text to the engine that is to be continued: its answer is all text of the final channel.
     ///
     /// Errors: the options are wrong, or the engine takes no more requests in.
-    pub fn text(
+    pub async fn text(
+        state: &State,
         ready: &Ready,
         prompt: Vec<u32>,
         options: Promptless,
         deadline: Option<Instant>,
     ) -> Result<Self, Problem> {
-        let request = options.with_prompt(prompt, ready.engine.limits())?;
+        let request = options.with_prompt(state, ready, prompt).await?;
         Self::begin(ready, request, Writer::Text { logprobs: Vec::new() }, deadline)
     }
 

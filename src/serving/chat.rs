@@ -3,7 +3,7 @@
 use std::sync::Arc;
 
 use super::{Problem, Ready, State};
-use crate::tokenizer::chat::{ChatFormat, Conversation, Message, Tool};
+use crate::tokenizer::chat::{CallRules, ChatFormat, Conversation, Message, Tool};
 
 /// Checks a conversation for the loaded model.
 ///
@@ -13,11 +13,13 @@ pub fn conversation(
     messages: Vec<Message>,
     tools: Vec<Tool>,
     thinking: bool,
+    calls: CallRules,
 ) -> Result<Conversation, Problem> {
     let format = format(ready)?;
     let n_bytes = messages.iter().map(|m| m.text.trim().len()).sum();
     ready.check_prompt_bytes("messages", n_bytes)?;
-    let checked = Conversation::new(messages, tools, thinking, format.family());
+    let checked = Conversation::new(messages, tools, thinking, format.family())
+        .and_then(|conversation| conversation.with_rules(calls));
     checked.map_err(|e| Problem::field(e.field, e.problem))
 }
 

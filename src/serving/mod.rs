@@ -8,6 +8,7 @@
 //! | `state` | the engine, once there is one; names; who may use the tokenizer |
 //! | `promptless` | requests whose prompt is not in tokens yet |
 //! | `reading` | the events of a generation |
+//! | `form` | what an answer has to be, compiled |
 //! | `chat` | conversations, checked, and their prompts |
 //! | `answering`, `turn` | an answer as it comes, in text, thoughts and calls |
 //! | `problem` | everything that a call can end with besides an answer |
@@ -16,6 +17,7 @@
 
 mod answering;
 mod chat;
+mod form;
 mod problem;
 mod promptless;
 mod reading;
@@ -24,6 +26,7 @@ mod turn;
 
 pub use answering::{Answering, Ending, Piece};
 pub use chat::{conversation, prompt};
+pub use form::Form;
 pub use problem::{Problem, RESTART, SOON};
 pub use promptless::Promptless;
 pub use reading::Reading;

@@ -71,6 +71,9 @@ pub enum Problem {
     /// The engine's thread is gone: the process ends and is started again.
     #[error("the engine has ended, the server starts again")]
     EngineEnded,
+    /// What the answer has to be is too costly to follow, or at odds with what else was asked for. It shows late.
+    #[error("{0}")]
+    Unfollowable(String),
     /// Anything else.
     #[error("{0}")]
     Internal(String),
@@ -128,6 +131,7 @@ impl From<Failure> for Problem {
             Failure::Rows(fault) => Self::Rows(fault),
             Failure::OutOfMemory(_) => Self::OutOfMemory(failure.to_string()),
             Failure::EngineEnded => Self::EngineEnded,
+            Failure::Constraint(e) => Self::Unfollowable(e.to_string()),
             Failure::Logits(_) | Failure::Step(_) => Self::Internal(failure.to_string()),
         }
     }

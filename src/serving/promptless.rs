@@ -1,7 +1,8 @@
 //! Requests whose prompt is not in tokens yet, because tokenising takes time.
 
-use super::Problem;
-use crate::engine::{Draft, Limits, Request, RequestError, Violation};
+use super::form::{self, Besides};
+use super::{Form, Problem, Ready, State};
+use crate::engine::{Draft, Request, RequestError, Violation};
 
 /// A request in which everything but the prompt is translated.
 #[derive(Debug)]
@@ -10,22 +11,42 @@ pub struct Promptless {
     pub field: &'static str,
     /// The rest; its prompt is empty.
     pub rest: Draft,
+    /// What the answer's text has to be; `None` if it may be anything.
+    pub form: Option<Form>,
 }
 
 impl Promptless {
     /// The request, with its prompt in tokens.
     ///
-    /// Errors: fields out of their ranges, or a prompt that does not fit.
-    pub fn with_prompt(self, prompt: Vec<u32>, limits: Limits) -> Result<Request, Problem> {
-        let Self { field, rest } = self;
-        Request::new(Draft { prompt, ..rest }, limits).map_err(|e| match e {
+    /// Errors: fields out of their ranges, a prompt that does not fit, or a form that cannot be kept.
+    pub async fn with_prompt(
+        self,
+        state: &State,
+        ready: &Ready,
+        prompt: Vec<u32>,
+    ) -> Result<Request, Problem> {
+        self.with_prompt_besides(state, ready, prompt, Besides::default()).await
+    }
+
+    /// [`with_prompt`](Self::with_prompt) for an answer that may hold more than text.
+    pub(super) async fn with_prompt_besides(
+        self,
+        state: &State,
+        ready: &Ready,
+        prompt: Vec<u32>,
+        besides: Besides,
+    ) -> Result<Request, Problem> {
+        let Self { field, rest, form } = self;
+        // Grammars come last: to compile one takes longer than all other checks.
+        let request = Request::new(Draft { prompt, ..rest }, ready.engine.limits()).map_err(|e| match e {
             RequestError::Fields(all) => {
                 Problem::Fields(all.into_iter().map(|v| at_prompt(v, field)).collect())
             }
             RequestError::PromptTooLong { n_prompt, n_ctx } => {
                 Problem::PromptTooLong { field: field.to_owned(), n_prompt, at_least: false, n_ctx }
             }
-        })
+        })?;
+        Ok(request.constrained(form::compile(state, ready, form, besides).await?))
     }
 }
 

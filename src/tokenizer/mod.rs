@@ -119,6 +119,16 @@ impl Tokenizer {
         self.vocabulary.class(id) == Some(Class::Control)
     }
 
+    /// Whether ordinary text may hold this token: it neither steers the model nor marks structure.
+    pub fn is_text(&self, id: u32) -> bool {
+        matches!(self.vocabulary.class(id), Some(Class::Text | Class::Verbatim | Class::Byte))
+    }
+
+    /// The token `<0xNN>` of a byte.
+    pub fn byte_token(&self, byte: u8) -> u32 {
+        self.byte_ids[usize::from(byte)]
+    }
+
     /// Bytes on the heap.
     pub fn heap_bytes(&self) -> usize {
         let rule = match &self.rule {

@@ -31,6 +31,12 @@ def refused(call, *kinds):
     raise SystemExit(f"not refused: {kinds}")
 
 
+def valid(text):
+    """Whether it is JSON of the one form that is asked for here."""
+    value = json.loads(text)
+    return list(value) == ["on"] and isinstance(value["on"], bool)
+
+
 def openai_client():
     client = openai.OpenAI(base_url=f"{base}/v1", api_key="none", max_retries=0)
     models = client.models.list().data
@@ -75,6 +81,18 @@ def openai_client():
             {"role": "tool", "tool_call_id": "1", "content": '{"ok": true}'},
         ]
         chat.create(**(asked | {"messages": messages}), tools=[TOOL])
+        named = {"type": "function", "function": {"name": "light"}}
+        for choice in ("required", named):
+            demanded = asked | {"max_tokens": 60}
+            answer = chat.create(**demanded, tools=[TOOL], tool_choice=choice, parallel_tool_calls=False).choices[0]
+            check(answer.finish_reason == "tool_calls" and len(answer.message.tool_calls) == 1, answer)
+            check(valid(answer.message.tool_calls[0].function.arguments), answer)
+    strict = {"name": "switch", "strict": True, "schema": PARAMETERS | {"additionalProperties": False}}
+    for form in ({"type": "json_schema", "json_schema": strict}, {"type": "json_object"}):
+        answer = chat.create(**(asked | {"max_tokens": 60}), response_format=form).choices[0]
+        text = answer.message.content
+        check(text.startswith("{"), text)
+        check(form["type"] == "json_object" or answer.finish_reason == "stop" and valid(text), answer)
     e = refused(lambda: chat.create(**(asked | {"temperature": -1})), openai.BadRequestError)
     check(e.param == "temperature", e)
 
@@ -113,6 +131,13 @@ def ollama_client():
     pieces = client.generate(model=model, prompt="Once", options=options, stream=True)
     check("".join(piece.response for piece in pieces) == done.response, done)
     client.generate(model=model, prompt="Once", raw=True, options=options)
+    form = PARAMETERS | {"additionalProperties": False}
+    longer = asked | {"options": options | {"num_predict": 60}}
+    answer = client.chat(**longer, format=form)
+    check(answer.done_reason == "stop" and valid(answer.message.content), answer)
+    check(client.chat(**longer, format="json").message.content.startswith("{"), longer)
+    done = client.generate(model=model, prompt="Once", format=form, options=options | {"num_predict": 60})
+    check(valid(done.response), done)
     e = refused(lambda: client.chat(**(asked | {"options": {"temperature": -1}})), ollama.ResponseError)
     check(e.status_code == 400 and "options.temperature" in e.error, e)
     print(f"ollama: {model}")

@@ -12,12 +12,12 @@ use super::server::*;
 
 const ONE_CALL: &str = "<|tool_call>call:light{on:true,room:<|\"|>Bad<|\"|>}<tool_call|><|tool_response>";
 
-fn message(role: pb::ChatRole, text: &str) -> pb::ChatMessage {
+pub(crate) fn message(role: pb::ChatRole, text: &str) -> pb::ChatMessage {
     let parts = vec![pb::ChatPart { part: Some(pb::chat_part::Part::Text(text.to_owned())) }];
     pb::ChatMessage { role: role.into(), parts, ..Default::default() }
 }
 
-fn light() -> pb::ChatTool {
+pub(crate) fn light() -> pb::ChatTool {
     pb::ChatTool {
         name: "light".to_owned(),
         description: "Switches the light".to_owned(),
@@ -25,7 +25,7 @@ fn light() -> pb::ChatTool {
     }
 }
 
-fn chat(text: &str) -> pb::ChatRequest {
+pub(crate) fn chat(text: &str) -> pb::ChatRequest {
     pb::ChatRequest {
         messages: vec![message(pb::ChatRole::User, text)],
         tools: vec![light()],
@@ -34,7 +34,7 @@ fn chat(text: &str) -> pb::ChatRequest {
 }
 
 /// Every event of an answer.
-async fn events(server: &Server, request: pb::ChatRequest) -> Result<Vec<ChatEvent>, Status> {
+pub(crate) async fn events(server: &Server, request: pb::ChatRequest) -> Result<Vec<ChatEvent>, Status> {
     let mut stream = server.generation().await.chat_stream(request).await?.into_inner();
     let mut all = Vec::new();
     while let Some(message) =
@@ -46,7 +46,7 @@ async fn events(server: &Server, request: pb::ChatRequest) -> Result<Vec<ChatEve
 }
 
 /// Texts by channel, calls, and the end.
-fn sorted(events: &[ChatEvent]) -> (String, String, Vec<pb::ToolCall>, pb::ChatDone) {
+pub(crate) fn sorted(events: &[ChatEvent]) -> (String, String, Vec<pb::ToolCall>, pb::ChatDone) {
     let (mut text, mut thinking, mut calls, mut end) = (String::new(), String::new(), Vec::new(), None);
     for event in events {
         assert!(end.is_none(), "{event:?} after the end");
@@ -105,21 +105,26 @@ async fn thoughts_text_and_calls_come_apart() {
 
 #[tokio::test(flavor = "multi_thread")]
 async fn what_is_no_valid_call_is_text() {
-    for (reply, shown) in [
-        ("<|tool_call>call:light{on:1}<tool_call|><turn|>", "call:light{on:1}"),
-        ("<|tool_call>call:door{on:true}<tool_call|><turn|>", "call:door{on:true}"),
-        ("<|tool_call>call:light{on:tr", "call:light{on:tr"),
-    ] {
-        let f = answering(reply);
-        let server = Server::over(f.engine.clone()).await;
-        let (text, _, calls, done) = sorted(&events(&server, chat("x")).await.unwrap());
-        assert_eq!((text.as_str(), calls.len(), done.finish_reason()), (shown, 0, pb::FinishReason::Stop));
-        // Without tools there are no calls at all.
-        let none = pb::ToolChoice { mode: pb::ToolChoiceMode::None.into(), ..Default::default() };
-        let request = pb::ChatRequest { tool_choice: Some(none), ..chat("x") };
-        let (_, _, calls, _) = sorted(&events(&server, request).await.unwrap());
-        assert!(calls.is_empty());
-    }
+    // The grammar of calls leaves free what it does not know.
+    let schema = r#"{"properties":{"on":{"type":"boolean","allOf":[]}}}"#;
+    let tools = vec![pb::ChatTool { parameters_json_schema: schema.to_owned(), ..light() }];
+    let loose = pb::ChatRequest { tools, ..chat("x") };
+    let f = answering("<|tool_call>call:light{on:1}<tool_call|><turn|>");
+    let server = Server::over(f.engine.clone()).await;
+    let (text, _, calls, done) = sorted(&events(&server, loose.clone()).await.unwrap());
+    let expected = ("call:light{on:1}", 0, pb::FinishReason::Stop);
+    assert_eq!((text.as_str(), calls.len(), done.finish_reason()), expected);
+    // A call that the limit of tokens cuts off.
+    let few = pb::StoppingCriteria { max_tokens: Some(5), ..Default::default() };
+    let request = pb::ChatRequest { stopping: Some(few), ..chat("x") };
+    let (text, _, calls, done) = sorted(&events(&server, request).await.unwrap());
+    assert!("call:light{on:".starts_with(&text), "{text:?}");
+    assert_eq!((calls.len(), done.finish_reason()), (0, pb::FinishReason::MaxTokens));
+    // Without tools there are no calls at all.
+    let none = pb::ToolChoice { mode: pb::ToolChoiceMode::None.into(), ..Default::default() };
+    let request = pb::ChatRequest { tool_choice: Some(none), ..loose };
+    let (_, _, calls, _) = sorted(&events(&server, request).await.unwrap());
+    assert!(calls.is_empty());
 }
 
 #[tokio::test(flavor = "multi_thread")]
@@ -171,10 +176,10 @@ async fn wrong_requests_are_told_by_field() {
     }
     let required = pb::ToolChoice { mode: pb::ToolChoiceMode::Required.into(), ..Default::default() };
     assert_eq!(
-        refused(pb::ChatRequest { tool_choice: Some(required), ..chat("x") }).await,
+        refused(pb::ChatRequest { tool_choice: Some(required), tools: vec![], ..chat("x") }).await,
         ["tool_choice.mode"]
     );
-    let named = pb::ToolChoice { name: "light".into(), ..Default::default() };
+    let named = pb::ToolChoice { name: "door".into(), ..Default::default() };
     assert_eq!(
         refused(pb::ChatRequest { tool_choice: Some(named), ..chat("x") }).await,
         ["tool_choice.name"]

@@ -3,6 +3,7 @@
 mod access;
 mod cancellation;
 mod chat;
+mod constraint;
 mod engine;
 mod faults;
 mod grpc;

@@ -13,7 +13,8 @@ fn chat(text: &str) -> Value {
 }
 
 fn light() -> Value {
-    let parameters = json!({ "type": "object", "properties": { "on": { "type": "boolean" } } });
+    let properties = json!({ "on": { "type": "boolean" }, "room": { "type": "string" } });
+    let parameters = json!({ "type": "object", "properties": properties });
     json!({ "type": "function", "function": { "name": "light", "description": "d", "parameters": parameters } })
 }
 
@@ -135,12 +136,34 @@ async fn clients_learn_what_there_is() {
 }
 
 #[tokio::test(flavor = "multi_thread")]
+async fn the_form_of_an_answer_can_be_demanded() {
+    // What the model would say is no JSON.
+    let f = answering(&"hello ".repeat(40));
+    let server = Server::over(f.engine.clone()).await;
+    let schema = json!({ "type": "object", "properties": { "on": { "type": "boolean" } }, "required": ["on"],
+        "additionalProperties": false });
+    let asked = json!({ "stream": false, "prompt": "x", "options": { "temperature": 0, "num_predict": 60 } });
+    for more in [json!({}), json!({ "raw": true })] {
+        let asked = with(with(asked.clone(), json!({ "format": schema })), more);
+        let answer = post(server.addr, "/api/generate", &asked).await.json().await;
+        let value: Value = serde_json::from_str(answer["response"].as_str().unwrap()).unwrap();
+        assert!(value["on"].is_boolean(), "{answer}");
+        assert_ended(&answer);
+    }
+    let asked = with(with(asked, json!({ "format": "json" })), chat("x"));
+    let answer = post(server.addr, "/api/chat", &asked).await.json().await;
+    assert!(answer["message"]["content"].as_str().unwrap().starts_with('{'), "{answer}");
+}
+
+#[tokio::test(flavor = "multi_thread")]
 async fn what_is_wrong_is_refused_by_field() {
     let f = answering("a");
     let server = Server::over(f.engine.clone()).await;
     let result = json!({ "role": "tool", "content": "x", "tool_name": "f" });
     for (path, more, field) in [
-        ("chat", json!({ "format": "json" }), "format"),
+        ("chat", json!({ "format": "yaml" }), "format"),
+        ("chat", json!({ "format": 3 }), "format"),
+        ("chat", json!({ "format": { "type": "array", "uniqueItems": true } }), "format"),
         (
             "chat",
             json!({ "messages": [{ "role": "user", "content": "x", "images": ["aa"] }] }),

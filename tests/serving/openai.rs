@@ -221,6 +221,8 @@ async fn what_is_wrong_is_refused_by_field() {
     let called = json!({ "role": "assistant", "content": null, "tool_calls": [call] });
     let image = json!([{ "type": "image_url", "image_url": { "url": "x" } }]);
     let system = || json!({ "role": "system", "content": "s" });
+    let part = json!({ "properties": { "on": { "oneOf": [] } } });
+    let unkept = json!({ "type": "function", "function": { "name": "f", "parameters": part } });
     for (more, field) in [
         (json!({ "messages": null }), "messages"),
         (json!({ "messages": [] }), "messages"),
@@ -248,8 +250,19 @@ async fn what_is_wrong_is_refused_by_field() {
         (json!({ "logprobs": true, "top_logprobs": 21 }), "top_logprobs"),
         (json!({ "n": 2 }), "n"),
         (json!({ "tool_choice": "required" }), "tool_choice"),
-        (json!({ "tool_choice": { "type": "function", "function": { "name": "f" } } }), "tool_choice"),
-        (json!({ "response_format": { "type": "json_object" } }), "response_format"),
+        (json!({ "tool_choice": "often" }), "tool_choice"),
+        (json!({ "tool_choice": { "type": "web" } }), "tool_choice.type"),
+        (
+            json!({ "tool_choice": { "type": "function", "function": { "name": "f" } } }),
+            "tool_choice.function.name",
+        ),
+        (json!({ "tools": [unkept], "tool_choice": "required" }), "tools[0].function.parameters"),
+        (json!({ "response_format": { "type": "xml" } }), "response_format.type"),
+        (json!({ "response_format": { "type": "json_schema" } }), "response_format.json_schema.schema"),
+        (
+            json!({ "response_format": schema(json!({ "uniqueItems": true })) }),
+            "response_format.json_schema.schema",
+        ),
         (json!({ "functions": [] }), "functions"),
         (json!({ "reasoning_effort": "extreme" }), "reasoning_effort"),
         (json!({ "messages": [{ "role": "user", "content": "x ".repeat(3000) }] }), "messages"),
@@ -270,6 +283,72 @@ async fn what_is_wrong_is_refused_by_field() {
     }
     assert_eq!(refusal(get(server.addr, "/v1/nothing").await).await.0, 404);
     assert_eq!(refusal(get(server.addr, CHAT).await).await.0, 405);
+}
+
+fn schema(schema: Value) -> Value {
+    json!({ "type": "json_schema", "json_schema": { "name": "s", "strict": true, "schema": schema } })
+}
+
+#[tokio::test(flavor = "multi_thread")]
+async fn the_form_of_an_answer_can_be_demanded() {
+    // What the model would say is no JSON.
+    let f = answering(&"hello ".repeat(40));
+    let server = Server::over(f.engine.clone()).await;
+    let wanted = json!({ "type": "object", "properties": { "on": { "type": "boolean" } }, "required": ["on"],
+        "additionalProperties": false });
+    for format in [schema(wanted), json!({ "type": "json_object" })] {
+        let asked = json!({ "response_format": format, "max_tokens": 60, "temperature": 0 });
+        let whole = post(server.addr, CHAT, &with(chat("x"), asked.clone())).await.json().await;
+        let choice = &whole["choices"][0];
+        let text = choice["message"]["content"].as_str().unwrap();
+        match choice["finish_reason"].as_str() {
+            Some("stop") => assert!(serde_json::from_str::<Value>(text).unwrap().is_object(), "{text}"),
+            reason => assert!(reason == Some("length") && text.starts_with('{'), "{choice}"),
+        }
+        if format["type"] == "json_schema" {
+            assert_eq!(choice["finish_reason"], "stop");
+        }
+        let streamed =
+            post(server.addr, CHAT, &with(chat("x"), with(asked, json!({ "stream": true })))).await;
+        let (streamed_text, _, _, reason) = added_up(&events(&streamed.text().await));
+        assert_eq!((streamed_text.as_str(), json!(reason)), (text, choice["finish_reason"].clone()));
+    }
+    let text = json!({ "prompt": "ab", "max_tokens": 9, "response_format": { "type": "json_object" } });
+    let answer = post(server.addr, "/v1/completions", &text).await.json().await;
+    assert!(answer["choices"][0]["text"].as_str().unwrap().starts_with('{'), "{answer}");
+}
+
+#[tokio::test(flavor = "multi_thread")]
+async fn calls_can_be_demanded_and_bounded() {
+    let f = answering(&"hello ".repeat(40));
+    let server = Server::over(f.engine.clone()).await;
+    let on = json!({ "type": "object", "properties": { "on": { "type": "boolean" } }, "required": ["on"] });
+    let tool = |name: &str| json!({ "type": "function", "function": { "name": name, "parameters": on } });
+    for (choice, names) in [
+        (json!("required"), &["light", "door"][..]),
+        (json!({ "type": "function", "function": { "name": "door" } }), &["door"]),
+    ] {
+        let asked = json!({ "tools": [tool("light"), tool("door")], "tool_choice": choice,
+            "parallel_tool_calls": false, "temperature": 0, "max_tokens": 200 });
+        let answer = post(server.addr, CHAT, &with(chat("x"), asked)).await.json().await;
+        let choice = &answer["choices"][0];
+        assert_eq!(choice["finish_reason"], "tool_calls", "{answer}");
+        let calls = choice["message"]["tool_calls"].as_array().unwrap();
+        assert_eq!(calls.len(), 1, "{answer}");
+        assert!(names.contains(&calls[0]["function"]["name"].as_str().unwrap()), "{answer}");
+        let arguments = calls[0]["function"]["arguments"].as_str().unwrap();
+        assert!(serde_json::from_str::<Value>(arguments).unwrap()["on"].is_boolean(), "{answer}");
+    }
+    // One call where the model would make two.
+    let two = ONE_CALL.replace("<|tool_response>", "").repeat(2);
+    let f = answering(&two);
+    let server = Server::over(f.engine.clone()).await;
+    for (parallel, n) in [(true, 2), (false, 1)] {
+        let asked = json!({ "tools": [light()], "parallel_tool_calls": parallel, "temperature": 0 });
+        let answer = post(server.addr, CHAT, &with(chat("x"), asked)).await.json().await;
+        let calls = &answer["choices"][0]["message"]["tool_calls"];
+        assert_eq!(calls.as_array().map(Vec::len), Some(n), "{answer}");
+    }
 }
 
 #[tokio::test(flavor = "multi_thread")]

@@ -120,7 +120,8 @@ pub(crate) struct Scripted {
 pub(crate) struct ScriptedSeq {
     n_ctx: usize,
     n_tokens: usize,
-    n_chosen: usize,
+    /// Known with the first logits.
+    n_prompt: Option<usize>,
     announced: VecDeque<(Vec<u32>, bool)>,
     n_live: Arc<AtomicUsize>,
 }
@@ -189,7 +190,7 @@ impl Backend for Scripted {
         Ok(ScriptedSeq {
             n_ctx,
             n_tokens: 0,
-            n_chosen: 0,
+            n_prompt: None,
             announced: VecDeque::new(),
             n_live: Arc::clone(&self.n_live),
         })
@@ -265,10 +266,10 @@ impl Backend for Scripted {
             // The second best is the plain successor, so that an excluded end has a follower.
             self.logits[successor(last) as usize] = 20.0;
             if !self.script.reply.is_empty() {
-                let next = self.script.reply.get(span.seq.n_chosen).copied().unwrap_or(EOS);
+                let n_prompt = *span.seq.n_prompt.get_or_insert(span.seq.n_tokens);
+                let next = self.script.reply.get(span.seq.n_tokens - n_prompt).copied().unwrap_or(EOS);
                 self.logits[next as usize] = 30.0;
             }
-            span.seq.n_chosen += 1;
             if self.script.eos_after == Some(last) {
                 self.logits[EOS as usize] = 40.0;
             }

@@ -24,6 +24,7 @@ use super::refusal::Refusal;
 use super::streamed;
 use super::whole::whole;
 use crate::serving::{Answering, Problem, Promptless, Ready, State, conversation};
+use crate::tokenizer::chat::CallRules;
 use answer::{Kind, Words};
 use request::{Body, Input};
 
@@ -81,18 +82,18 @@ async fn begin(
     request_id: String,
 ) -> Result<Option<Answering>, Problem> {
     let defaults = &ready.engine.model().default_sampling;
-    let Some((input, rest)) = body.translate(kind, defaults, request_id)? else { return Ok(None) };
+    let Some((input, rest, form)) = body.translate(kind, defaults, request_id)? else { return Ok(None) };
     let answering = match input {
         Input::Conversation { messages, n_merged, tools, thinking } => {
-            let checked = conversation(ready, messages, tools, thinking);
+            let checked = conversation(ready, messages, tools, thinking, CallRules::default());
             let original = |field: &str| before_merging(field, n_merged);
             let conversation = checked.map_err(|problem| problem.with_fields(original))?;
-            let options = Promptless { field: "messages", rest };
+            let options = Promptless { field: "messages", rest, form };
             Answering::conversation(state, ready, conversation, options, None).await?
         }
         Input::Text(text) => {
             let prompt = state.prompt_tokens(ready, text).await?;
-            Answering::text(ready, prompt, Promptless { field: "prompt", rest }, None)?
+            Answering::text(state, ready, prompt, Promptless { field: "prompt", rest, form }, None).await?
         }
     };
     Ok(Some(answering))

@@ -9,7 +9,8 @@ use super::answer::Kind;
 use super::options::Options;
 use crate::engine::{Draft, Violation};
 use crate::sampling::SamplingParams;
-use crate::serving::Problem;
+use crate::sampling::constraint::Grammar;
+use crate::serving::{Form, Problem};
 use crate::tokenizer::chat::{self, Message, Role};
 
 /// The body of both kinds of requests. What is not here is ignored.
@@ -25,9 +26,9 @@ pub(super) struct Body {
     pub(super) stream: Option<bool>,
     think: Option<Think>,
     options: Option<Options>,
+    format: Option<Value>,
 
     // What would change the answer and is not supported.
-    format: Option<Value>,
     images: Option<Vec<IgnoredAny>>,
     suffix: Option<String>,
     template: Option<String>,
@@ -86,12 +87,13 @@ impl Body {
         kind: Kind,
         defaults: &SamplingParams,
         request_id: String,
-    ) -> Result<Option<(Input, Draft)>, Problem> {
+    ) -> Result<Option<(Input, Draft, Option<Form>)>, Problem> {
         let mut wrong = Vec::new();
         self.refuse_unsupported(&mut wrong);
         let options = self.options.take().unwrap_or_default();
         let sampling = options.sampling(defaults, &mut wrong);
         let rest = Draft { sampling, stopping: options.stopping(), request_id, ..Draft::default() };
+        let form = self.form(&mut wrong);
         let input = match kind {
             Kind::Chat => self.conversation(&mut wrong),
             Kind::Generate => self.prompt(&mut wrong),
@@ -99,7 +101,22 @@ impl Body {
         if !wrong.is_empty() {
             return Err(Problem::Fields(wrong));
         }
-        Ok(input.map(|input| (input, rest)))
+        Ok(input.map(|input| (input, rest, form)))
+    }
+
+    /// What the text has to be: any JSON object, or JSON valid against a schema.
+    fn form(&mut self, wrong: &mut Vec<Violation>) -> Option<Form> {
+        let field = "format";
+        match self.format.take()? {
+            Value::Null => None,
+            Value::String(kind) if kind.is_empty() => None,
+            Value::String(kind) if kind == "json" => Some(Form { field, grammar: Grammar::JsonObject }),
+            schema @ Value::Object(_) => Some(Form { field, grammar: Grammar::JsonSchema(schema) }),
+            _ => {
+                wrong.push(violation(field, "is neither \"json\" nor a JSON schema"));
+                None
+            }
+        }
     }
 
     fn thinking(&self, wrong: &mut Vec<Violation>) -> bool {
@@ -147,7 +164,6 @@ impl Body {
         };
         let is_text = |text: &Option<String>| text.as_ref().is_some_and(|t| !t.is_empty());
         let is_list = |list: &Option<Vec<IgnoredAny>>| list.as_ref().is_some_and(|l| !l.is_empty());
-        refuse(self.format.as_ref().is_some_and(|f| !f.is_null() && f != ""), "format");
         refuse(is_list(&self.images), "images");
         refuse(is_text(&self.suffix), "suffix");
         refuse(is_text(&self.template), "template");

@@ -28,6 +28,8 @@ impl Names {
             "stopping.max_tokens" => return self.max_tokens.to_owned(),
             "top_logprobs" => return self.top_logprobs.to_owned(),
             "thinking" => return "reasoning_effort".to_owned(),
+            "tool_choice.mode" => return "tool_choice".to_owned(),
+            "tool_choice.name" => return "tool_choice.function.name".to_owned(),
             "text" => return "prompt".to_owned(),
             "request_id" => return "x-request-id".to_owned(),
             _ => {}
@@ -58,6 +60,9 @@ mod tests {
             ("tools[0].parameters_json_schema", "tools[0].function.parameters"),
             ("tools[0].type", "tools[0].type"),
             ("thinking", "reasoning_effort"),
+            ("tool_choice.mode", "tool_choice"),
+            ("tool_choice.name", "tool_choice.function.name"),
+            ("response_format.json_schema.schema", "response_format.json_schema.schema"),
         ] {
             assert_eq!(names.name(grpc), here);
         }

@@ -4,6 +4,7 @@
 //! do, and tells thoughts as `reasoning_content`.
 
 mod answer;
+mod demands;
 mod fields;
 mod logprobs;
 mod messages;
@@ -117,19 +118,21 @@ async fn begin(
     request_id: String,
 ) -> Result<Answering, Problem> {
     let defaults = &ready.engine.model().default_sampling;
-    let (input, rest) = body.translate(kind, defaults, request_id)?;
+    let (input, rest, form) = body.translate(kind, defaults, request_id)?;
     match input {
-        Input::Conversation { messages, n_merged, tools, thinking } => {
-            let checked = conversation(ready, messages, tools, thinking);
+        Input::Conversation { messages, n_merged, tools, thinking, calls } => {
+            let checked = conversation(ready, messages, tools, thinking, calls);
             let original = |field: &str| before_merging(field, n_merged);
             let conversation = checked.map_err(|problem| problem.with_fields(original))?;
-            let options = Promptless { field: "messages", rest };
+            let options = Promptless { field: "messages", rest, form };
             Answering::conversation(state, ready, conversation, options, None).await
         }
         Input::Text(text) => {
             let prompt = state.prompt_tokens(ready, text).await?;
-            Answering::text(ready, prompt, Promptless { field: "prompt", rest }, None)
+            Answering::text(state, ready, prompt, Promptless { field: "prompt", rest, form }, None).await
         }
-        Input::Tokens(prompt) => Answering::text(ready, prompt, Promptless { field: "prompt", rest }, None),
+        Input::Tokens(prompt) => {
+            Answering::text(state, ready, prompt, Promptless { field: "prompt", rest, form }, None).await
+        }
     }
 }

@@ -4,15 +4,15 @@ use std::collections::BTreeMap;
 
 use serde::Deserialize;
 use serde::de::IgnoredAny;
-use serde_json::Value;
 
 use super::super::conversation::{Tool, merged, shown, tools, violation};
 use super::answer::Kind;
+use super::demands::{Choice, Format};
 use super::messages::{self, ChatMessage};
 use crate::engine::{Draft, Stopping, Violation};
 use crate::sampling::SamplingParams;
-use crate::serving::Problem;
-use crate::tokenizer::chat;
+use crate::serving::{Form, Problem};
+use crate::tokenizer::chat::{self, CallRules, ToolChoice};
 
 /// Tokens of a completion whose request does not say how many, as the interface has it.
 const DEFAULT_COMPLETION_TOKENS: usize = 16;
@@ -24,6 +24,9 @@ pub(super) struct Body {
     pub(super) model: String,
     messages: Option<Vec<ChatMessage>>,
     tools: Option<Vec<Tool>>,
+    tool_choice: Option<Choice>,
+    parallel_tool_calls: Option<bool>,
+    response_format: Option<Format>,
     reasoning_effort: Option<String>,
     prompt: Option<Prompt>,
 
@@ -50,9 +53,6 @@ pub(super) struct Body {
     best_of: Option<u64>,
     echo: Option<bool>,
     suffix: Option<String>,
-    tool_choice: Option<Value>,
-    parallel_tool_calls: Option<bool>,
-    response_format: Option<Value>,
     modalities: Option<Vec<String>>,
     verbosity: Option<String>,
     functions: Option<IgnoredAny>,
@@ -107,6 +107,7 @@ pub(super) enum Input {
         n_merged: usize,
         tools: Vec<chat::Tool>,
         thinking: bool,
+        calls: CallRules,
     },
     Text(String),
     Tokens(Vec<u32>),
@@ -119,7 +120,7 @@ impl Body {
         kind: Kind,
         defaults: &SamplingParams,
         request_id: String,
-    ) -> Result<(Input, Draft), Problem> {
+    ) -> Result<(Input, Draft, Option<Form>), Problem> {
         let mut wrong = Vec::new();
         self.refuse_unsupported(kind, &mut wrong);
         let sampling = self.sampling(defaults, &mut wrong);
@@ -135,13 +136,15 @@ impl Body {
             },
             ..Stopping::default()
         };
+        let form = self.response_format.take().and_then(|format| format.form(&mut wrong));
         let input = match kind {
             Kind::Chat => self.conversation(&mut wrong),
             Kind::Text => self.prompt(&mut wrong),
         };
         match input {
             Some(input) if wrong.is_empty() => {
-                Ok((input, Draft { sampling, stopping, top_logprobs, request_id, ..Draft::default() }))
+                let rest = Draft { sampling, stopping, top_logprobs, request_id, ..Draft::default() };
+                Ok((input, rest, form))
             }
             _ => Err(Problem::Fields(wrong)),
         }
@@ -162,11 +165,14 @@ impl Body {
             }
         };
         let mut tools = tools(self.tools.take().unwrap_or_default(), wrong);
-        if self.tool_choice.as_ref().and_then(Value::as_str) == Some("none") {
+        let choice = self.tool_choice.take().map_or(Some(ToolChoice::Auto), |choice| choice.choice(wrong));
+        if choice.is_none() {
             tools.clear();
         }
+        let calls =
+            CallRules { choice: choice.unwrap_or_default(), single: self.parallel_tool_calls == Some(false) };
         let (messages, n_merged) = merged(messages::translated(messages, wrong));
-        Some(Input::Conversation { messages, n_merged, tools, thinking })
+        Some(Input::Conversation { messages, n_merged, tools, thinking, calls })
     }
 
     fn prompt(&mut self, wrong: &mut Vec<Violation>) -> Option<Input> {
@@ -254,24 +260,6 @@ impl Body {
             refuse(self.suffix.as_ref().is_some_and(|s| !s.is_empty()), "suffix", unsupported);
             return;
         }
-        let choice =
-            self.tool_choice.as_ref().filter(|choice| !matches!(choice.as_str(), Some("auto" | "none")));
-        refuse(
-            choice.is_some(),
-            "tool_choice",
-            "must be \"auto\" or \"none\": to demand a call is not supported yet",
-        );
-        refuse(
-            self.parallel_tool_calls == Some(false) && self.tools.as_ref().is_some_and(|t| !t.is_empty()),
-            "parallel_tool_calls",
-            "must be true: a bound on calls is not supported",
-        );
-        let format = self.response_format.as_ref().map(|format| &format["type"]);
-        refuse(
-            format.is_some_and(|kind| kind != "text"),
-            "response_format",
-            "must be of type \"text\": others are not supported yet",
-        );
         let only_text = |kinds: &Vec<String>| kinds.iter().all(|kind| kind == "text");
         refuse(!self.modalities.as_ref().is_none_or(only_text), "modalities", "must be [\"text\"]");
         refuse(self.verbosity.as_ref().is_some_and(|v| v != "medium"), "verbosity", unsupported);

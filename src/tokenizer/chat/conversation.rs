@@ -61,12 +61,34 @@ pub struct Tool {
     pub parameters: Option<Value>,
 }
 
+/// Whether the model has to call a tool.
+#[derive(Clone, Debug, Default, PartialEq, Eq)]
+pub enum ToolChoice {
+    /// It may.
+    #[default]
+    Auto,
+    /// It has to.
+    Required,
+    /// It has to call this one.
+    Named(String),
+}
+
+/// How the model may use the tools.
+#[derive(Clone, Debug, Default, PartialEq, Eq)]
+pub struct CallRules {
+    /// Whether it has to call one.
+    pub choice: ToolChoice,
+    /// It may call one only, and only once.
+    pub single: bool,
+}
+
 /// A checked conversation.
 #[derive(Clone, Debug, PartialEq)]
 pub struct Conversation {
     pub(super) messages: Vec<Message>,
     pub(super) tools: Vec<Tool>,
     pub(super) thinking: bool,
+    pub(super) calls: CallRules,
 }
 
 /// What is wrong with one field of a conversation.
@@ -173,7 +195,25 @@ impl Conversation {
             let problem = format!("ends while {} calls wait for their results", open.len());
             return wrong("messages".into(), problem);
         }
-        Ok(Self { messages, tools, thinking })
+        Ok(Self { messages, tools, thinking, calls: CallRules::default() })
+    }
+
+    /// The same, with a say in how the model uses the tools.
+    ///
+    /// Errors: there is no such tool.
+    pub fn with_rules(self, calls: CallRules) -> Result<Self, ConversationError> {
+        let wrong =
+            |field: &str, problem: String| Err(ConversationError { field: field.to_owned(), problem });
+        match &calls.choice {
+            ToolChoice::Required if self.tools.is_empty() => {
+                wrong("tool_choice.mode", "asks for a call, but there are no tools".to_owned())
+            }
+            ToolChoice::Named(name) if !self.tools.iter().any(|tool| tool.name == *name) => {
+                let shown: String = name.chars().take(64).collect();
+                wrong("tool_choice.name", format!("is {shown:?}, which is none of the tools"))
+            }
+            _ => Ok(Self { calls, ..self }),
+        }
     }
 
     /// The tools that the model may call.

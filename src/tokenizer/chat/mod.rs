@@ -17,11 +17,13 @@
 //! | `parser` | an answer's tokens to pieces: text, thoughts, calls |
 //! | `call` | the text of a call to a name and JSON arguments |
 //! | `schema` | whether arguments are as declared |
+//! | `grammar` | a grammar of valid calls |
 //!
-//! Deliberately absent: choosing tokens so that calls are valid by construction; images and sound.
+//! Deliberately absent: following that grammar (whoever chooses tokens does); images and sound.
 
 mod call;
 mod conversation;
+mod grammar;
 mod parser;
 mod schema;
 mod shield;
@@ -30,7 +32,10 @@ mod template;
 #[cfg(test)]
 mod tests;
 
-pub use conversation::{Conversation, ConversationError, Message, Role, Tool, ToolCall};
+pub use conversation::{
+    CallRules, Conversation, ConversationError, Message, Role, Tool, ToolCall, ToolChoice,
+};
+pub use grammar::CallGrammar;
 pub use parser::{Answer, AnswerParser, Channel};
 pub use template::{ChatFormat, RenderError};
 

@@ -1,6 +1,6 @@
 //! Whether arguments are as a tool declares them: the part of JSON schema that declarations of tools use.
 //!
-//! Looked at: `type` (one or several), `properties`, `required`, `additionalProperties: false`, `items`, `enum`,
+//! Looked at: `type` (one or several), `nullable: true`, `properties`, `required`, `additionalProperties: false`, `items`, `enum`,
 //! `minimum`, `maximum`. Other keywords are passed on to the model and not enforced here.
 
 use serde_json::{Map, Value};
@@ -84,6 +84,9 @@ fn types(schema: &Map<String, Value>) -> &[Value] {
 
 /// Whether `value` is as a checked schema wants it.
 pub(super) fn is_valid(value: &Value, schema: &Map<String, Value>) -> bool {
+    if value.is_null() && schema.get("nullable") == Some(&Value::Bool(true)) {
+        return true;
+    }
     let types = types(schema);
     let allowed = |t: &Value| t.as_str().is_some_and(|t| is_of_type(value, &t.to_ascii_lowercase()));
     if !types.is_empty() && !types.iter().any(allowed) {

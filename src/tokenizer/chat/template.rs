@@ -7,7 +7,8 @@ use serde_json::{Map, Value, json};
 
 use super::super::{Specials, Tokenizer};
 use super::Family;
-use super::conversation::{Conversation, Message, Role, Tool, ToolCall};
+use super::conversation::{CallRules, Conversation, ConversationError, Message, Role, Tool, ToolCall};
+use super::grammar::{CallGrammar, call_grammar};
 use super::parser::AnswerParser;
 use super::shield::{bare, shielded};
 use crate::gguf::Metadata;
@@ -130,6 +131,21 @@ impl ChatFormat {
         AnswerParser::new(self.marks, &conversation.tools)
     }
 
+    /// The tokens around a thought, if the answer may begin with one.
+    pub fn thought(&self, conversation: &Conversation) -> Option<(u32, u32)> {
+        self.marks.channel.zip(self.marks.end_channel).filter(|_| conversation.thinking)
+    }
+
+    /// A grammar of the calls that the answer may hold; `None` where it may hold none.
+    ///
+    /// Errors: a call is required and its arguments cannot be kept to their schema by a grammar.
+    pub fn call_grammar(
+        &self,
+        conversation: &Conversation,
+    ) -> Result<Option<CallGrammar>, ConversationError> {
+        call_grammar(&self.marks, conversation)
+    }
+
     /// The prompt's text; `content` is applied to everything that the conversation brings along.
     pub(super) fn render(
         &self,
@@ -186,8 +202,12 @@ impl ChatFormat {
     }
 
     fn begins_with_empty_thought(&self) -> bool {
-        let hello =
-            Conversation { messages: vec![said(Role::User, "Hello")], tools: Vec::new(), thinking: false };
+        let hello = Conversation {
+            messages: vec![said(Role::User, "Hello")],
+            tools: Vec::new(),
+            thinking: false,
+            calls: CallRules::default(),
+        };
         self.render(&hello, str::to_owned).is_ok_and(|text| text.ends_with("<|channel>thought\n<channel|>"))
     }
 }
@@ -312,7 +332,7 @@ fn said(role: Role, text: &str) -> Message {
 fn trial_conversation(family: Family) -> Conversation {
     if family == Family::Gemma3 {
         let messages = vec![said(Role::User, "a"), said(Role::Assistant, "b"), said(Role::User, "c")];
-        return Conversation { messages, tools: Vec::new(), thinking: false };
+        return Conversation { messages, tools: Vec::new(), thinking: false, calls: CallRules::default() };
     }
     let call = ToolCall { id: "1".to_owned(), name: "trial".to_owned(), arguments: Map::new() };
     let messages = vec![
@@ -326,7 +346,7 @@ fn trial_conversation(family: Family) -> Conversation {
     let list = json!({ "type": "array", "items": { "type": "string" } });
     let parameters = json!({ "type": "object", "properties": { "list": list }, "required": ["list"] });
     let tool = Tool { name: "trial".to_owned(), description: "f".to_owned(), parameters: Some(parameters) };
-    Conversation { messages, tools: vec![tool], thinking: false }
+    Conversation { messages, tools: vec![tool], thinking: false, calls: CallRules::default() }
 }
 
 /// Takes so much and no more.

@@ -67,6 +67,7 @@ fn recorded(input: &Value) -> Conversation {
         messages: list(&input["messages"]).iter().map(of).collect(),
         tools,
         thinking: input["enable_thinking"] == json!(true),
+        calls: CallRules::default(),
     }
 }
 
