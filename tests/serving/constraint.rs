@@ -140,3 +140,43 @@ async fn a_required_call_comes_whatever_the_model_would_say() {
         }
     }
 }
+
+#[tokio::test(flavor = "multi_thread")]
+async fn arrays_of_calls_have_as_many_items_as_their_schema_says() {
+    for (least, most, right) in [
+        (0, Some(0), &[0][..]),
+        (0, Some(1), &[0, 1]),
+        (1, Some(1), &[1]),
+        (1, Some(2), &[1, 2]),
+        (2, Some(2), &[2]),
+        (3, Some(4), &[3, 4]),
+        (3, None, &[3, 4, 5, 6, 7, 8, 9, 10, 11, 12]),
+    ] {
+        // The model would say more items than all but the last of these allow.
+        let items = |n: usize| vec!["1"; n].join(",");
+        let f = answering(&format!("<|tool_call>call:sort{{numbers:[{}]}}<tool_call|>", items(12)));
+        let server = Server::over(f.engine.clone()).await;
+        let mut numbers =
+            serde_json::json!({"type": "array", "items": {"type": "integer"}, "minItems": least});
+        if let Some(most) = most {
+            numbers["maxItems"] = most.into();
+        }
+        let schema = serde_json::json!({"type": "object", "properties": {"numbers": numbers}, "required": ["numbers"]});
+        let sort = pb::ChatTool {
+            name: "sort".to_owned(),
+            parameters_json_schema: schema.to_string(),
+            ..Default::default()
+        };
+        let choice = pb::ToolChoice { name: "sort".to_owned(), single_call: true, ..Default::default() };
+        let stopping = Some(pb::StoppingCriteria { max_tokens: Some(100), ..Default::default() });
+        let request = pb::ChatRequest { tools: vec![sort], tool_choice: Some(choice), stopping, ..chat("x") };
+        let (_, _, calls, done) = sorted(&events(&server, request).await.unwrap());
+        if let Some(call) = calls.first() {
+            let arguments: Value = serde_json::from_str(&call.arguments_json).unwrap();
+            let n = arguments["numbers"].as_array().unwrap().len();
+            assert!(right.contains(&n), "{least} {most:?}: {n}");
+        }
+        assert!(!calls.is_empty() || done.finish_reason() == pb::FinishReason::MaxTokens, "{least} {most:?}");
+        assert!(most.is_none() || calls.len() == 1, "{least} {most:?}");
+    }
+}

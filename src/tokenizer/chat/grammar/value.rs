@@ -246,12 +246,13 @@ impl<'s, 'r> Schema<'s, 'r> {
             None => any_within(),
         };
         let item = self.rules.rule(&item);
-        let more = match (least.saturating_sub(1), most.map(|n| n - 1)) {
-            (0, None) => "*".to_owned(),
-            (least, None) => format!("{{{least},}}"),
-            (least, Some(most)) => format!("{{{least},{most}}}"),
+        let further = format!("(\",\" {item})");
+        let items = match (least.saturating_sub(1), most.map(|n| n - 1)) {
+            (_, Some(0)) => item,
+            (0, None) => format!("{item} {further}*"),
+            (least, None) => format!("{item} {further}{{{least},}}"),
+            (least, Some(most)) => format!("{item} {further}{{{least},{most}}}"),
         };
-        let items = format!("{item} (\",\" {item}){more}");
         Ok(self.rules.rule(&match least {
             0 => format!("\"[\" ({items})? \"]\""),
             _ => format!("\"[\" {items} \"]\""),
