@@ -37,7 +37,7 @@ fn what_does_not_fit_the_queue_is_refused_at_once() {
 
 #[test]
 fn dropping_a_running_generation_frees_its_memory() {
-    let f = start(Script { step_time: Duration::from_millis(1), ..Script::default() }, OPTIONS);
+    let f = start(Script { step_time: Duration::from_millis(20), ..Script::default() }, OPTIONS);
     let mut generation = f.submit(Draft { stopping: Stopping::default(), ..draft(&[BOS, 320], 1) });
     hear_tokens(&mut generation, 2);
     assert_eq!(f.n_live.load(Ordering::SeqCst), 1);

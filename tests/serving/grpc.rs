@@ -126,7 +126,9 @@ async fn stop_criteria_arrive() {
 #[tokio::test(flavor = "multi_thread")]
 async fn models_and_server_describe_themselves_while_a_generation_runs() {
     let gate = Gate::closed();
-    let f = start(Script { gate: Some(gate.clone()), ..Script::default() }, OPTIONS);
+    // Three seconds from the gate's opening to the end: the answer is dropped before.
+    let step_time = Duration::from_millis(50);
+    let f = start(Script { gate: Some(gate.clone()), step_time, ..Script::default() }, OPTIONS);
     let server = Server::over(f.engine.clone()).await;
     let mut client = server.generation().await;
     let mut stream = client.generate_stream(request(&[BOS, 320], 60)).await.unwrap().into_inner();
