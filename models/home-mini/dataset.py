@@ -30,7 +30,8 @@ def unseen() -> set[str]:
     """Made-up words in the names that held-out cases call. Chance could make them again; training must not have them."""
     named = [str(value) for case in conversations.generate(0, "heldout") for call in case["calls"]
              for key, value in call["arguments"].items() if key in ("name", "area", "floor")]
-    return set(re.findall("[A-Z][a-z]{2,}", " ".join(named))) - {word.capitalize() for word in words.NAMING} - {"Battery", "Humidity", "Power", "Scene", "Temperature"}
+    known = {word.capitalize() for word in words.NAMING} | {"Battery", "Humidity", "Power", "Scene", "Temperature"}
+    return set(re.findall("[A-Z][a-z]{2,}", " ".join(named))) - known
 
 
 def is_fit(case: dict, never: set[str]) -> bool:

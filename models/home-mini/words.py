@@ -149,7 +149,9 @@ def pick(rng: random.Random, pool: Pool, held_out: bool) -> str:
 
 def made_up(rng: random.Random, held_out: bool) -> str:
     """A word that does not exist: "Velora", or a real one with a letter changed: "Kutchen"."""
-    if not held_out and rng.random() < 0.4:
+    if held_out:
+        return _unheard(rng)
+    if rng.random() < 0.4:
         word = list(rng.choice(_REAL if rng.random() < 0.5 else _VOCABULARY))
         i = rng.randrange(len(word))
         letters = "aeiou" if word[i].lower() in "aeiou" else "bcdfghjklmnpqrstvwxyz"
@@ -157,8 +159,11 @@ def made_up(rng: random.Random, held_out: bool) -> str:
         if rng.random() < 0.5:
             word.insert(rng.randrange(1, len(word)), rng.choice("aeioulnrst"))
         return "".join(word).capitalize()
-    if not held_out:
-        return _sounds(rng).capitalize()
+    return _sounds(rng).capitalize()
+
+
+def _unheard(rng: random.Random) -> str:
+    """Syllables of a held-out home, the first with a sound of its own."""
     n = rng.choice((2, 2, 3))
     onsets = _ONSETS[0] + _ONSETS[1]
     syllables = [rng.choice(onsets) + rng.choice(_VOWELS) for _ in range(n)]

@@ -19,8 +19,9 @@ use tonic::Code;
 use tonic::metadata::{Ascii, MetadataValue};
 use tonic::service::Interceptor;
 use tonic::service::interceptor::InterceptedService;
-use tonic::transport::{Channel, Endpoint};
+use tonic::transport::Channel;
 
+use super::client::{Refused, endpoint, message};
 use super::complain;
 use super::exit::UsageError;
 use super::terminal::tame;
@@ -55,7 +56,7 @@ pub(super) struct Args {
 }
 
 pub(super) fn run(args: &Args, out: &mut impl Write) -> anyhow::Result<()> {
-    let endpoint = endpoint(&args.server)?;
+    let endpoint = endpoint(&args.server)?.connect_timeout(PATIENCE);
     let runtime = tokio::runtime::Builder::new_multi_thread()
         .worker_threads(1)
         .enable_all()
@@ -95,15 +96,6 @@ pub(super) fn run(args: &Args, out: &mut impl Write) -> anyhow::Result<()> {
         }
     }
     Ok(())
-}
-
-fn endpoint(url: &str) -> Result<Endpoint, UsageError> {
-    let refuse = |why: &str| UsageError(format!("--server {url}: {why}, as in http://127.0.0.1:50051"));
-    let endpoint = Endpoint::from_shared(url.to_owned()).map_err(|_| refuse("give a URL"))?;
-    match endpoint.uri().scheme_str() {
-        Some("http") => Ok(endpoint.connect_timeout(PATIENCE)),
-        _ => Err(refuse("give a URL that begins with http://")),
-    }
 }
 
 /// The header that brings the token in the file at `path`.
@@ -175,17 +167,6 @@ impl Input {
     }
 }
 
-/// The daemon would not answer this turn; another may go well.
-#[derive(Debug, thiserror::Error)]
-#[error("{0}")]
-struct Refused(String);
-
-impl From<tonic::Status> for Refused {
-    fn from(status: tonic::Status) -> Refused {
-        Refused(format!("the daemon refuses: {}", status.message()))
-    }
-}
-
 struct Conversation<'a> {
     args: &'a Args,
     client: Client,
@@ -202,7 +183,8 @@ impl<'a> Conversation<'a> {
     /// Forgets what was said, but not the instructions.
     fn begin(&mut self) {
         self.messages.clear();
-        self.messages.extend(self.args.system.as_ref().map(|text| message(pb::ChatRole::System, text)));
+        self.messages
+            .extend(self.args.system.as_ref().map(|text| message(pb::ChatRole::System, text.as_str())));
     }
 
     /// Says something and prints the answer. A turn that brings nothing leaves the conversation as it was.
@@ -219,7 +201,7 @@ impl<'a> Conversation<'a> {
         match answer.is_empty() {
             true => self.messages.truncate(self.messages.len() - 1),
             false => {
-                self.messages.push(message(pb::ChatRole::Assistant, &answer));
+                self.messages.push(message(pb::ChatRole::Assistant, answer.as_str()));
                 writeln!(out)?;
             }
         }
@@ -290,9 +272,4 @@ fn remark(reason: pb::FinishReason) -> Option<&'static str> {
         pb::FinishReason::Cancelled => Some("cut: the daemon stops"),
         pb::FinishReason::Stop | pb::FinishReason::ToolCalls | pb::FinishReason::Unspecified => None,
     }
-}
-
-fn message(role: pb::ChatRole, text: &str) -> pb::ChatMessage {
-    let part = pb::ChatPart { part: Some(pb::chat_part::Part::Text(text.to_owned())) };
-    pb::ChatMessage { role: role.into(), parts: vec![part], ..Default::default() }
 }

@@ -6,6 +6,7 @@ mod bandwidth;
 mod bench;
 mod chat;
 mod checksums;
+mod client;
 mod demo;
 mod doctor;
 mod exit;

@@ -7,14 +7,14 @@ mod house;
 
 use std::io::Write;
 
-use anyhow::{Context, anyhow};
+use anyhow::Context;
 use log::LevelFilter;
 use serde::Deserialize;
 use serde_json::Value;
-use tonic::transport::{Channel, Endpoint};
+use tonic::transport::Channel;
 
 use self::house::House;
-use super::exit::UsageError;
+use super::client::{Refused, endpoint, message};
 use super::settings::settle;
 use super::terminal::tame;
 use crate::config::ModelFlags;
@@ -77,14 +77,12 @@ pub(super) fn run(args: &Args, out: &mut impl Write) -> anyhow::Result<()> {
 }
 
 async fn connect(url: &str) -> anyhow::Result<Channel> {
-    let wrong = || UsageError(format!("{url}: give a server as http://HOST:PORT"));
-    let endpoint = Endpoint::from_shared(url.to_owned()).map_err(|_| wrong())?;
-    endpoint.connect().await.with_context(|| format!("nobody answers at {url}"))
+    endpoint(url)?.connect().await.with_context(|| format!("nobody answers at {url}"))
 }
 
 async fn talk(url: &str, channel: Channel, sentences: &[&str], out: &mut impl Write) -> anyhow::Result<()> {
     let models = ModelServiceClient::new(channel.clone()).list_models(pb::ListModelsRequest {}).await;
-    for model in models.map_err(refused)?.into_inner().models {
+    for model in models.map_err(Refused::from)?.into_inner().models {
         let millions = model.n_params as f64 / 1e6;
         writeln!(out, "{}, {millions:.1} million parameters, serves gRPC on {url}", tame(&model.id))?;
     }
@@ -175,9 +173,9 @@ impl Conversation {
             stopping: Some(pb::StoppingCriteria { max_tokens: Some(MAX_TOKENS), ..Default::default() }),
             ..Default::default()
         };
-        let mut events = self.client.chat_stream(request).await.map_err(refused)?.into_inner();
+        let mut events = self.client.chat_stream(request).await.map_err(Refused::from)?.into_inner();
         let (mut text, mut tool_calls) = (String::new(), Vec::new());
-        while let Some(response) = events.message().await.map_err(refused)? {
+        while let Some(response) = events.message().await.map_err(Refused::from)? {
             match response.event {
                 Some(Event::Delta(delta)) => {
                     if text.is_empty() {
@@ -212,16 +210,4 @@ impl Cost {
         self.timings.prefill_ms += timings.prefill_ms;
         self.timings.decode_ms += timings.decode_ms;
     }
-}
-
-fn refused(status: tonic::Status) -> anyhow::Error {
-    anyhow!("the daemon refuses: {}", status.message())
-}
-
-fn message(role: pb::ChatRole, text: String) -> pb::ChatMessage {
-    let parts = match text.is_empty() {
-        true => Vec::new(),
-        false => vec![pb::ChatPart { part: Some(pb::chat_part::Part::Text(text)) }],
-    };
-    pb::ChatMessage { role: role.into(), parts, ..Default::default() }
 }
