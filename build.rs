@@ -5,13 +5,14 @@ use std::{env, error::Error, fs};
 
 use prost::Message;
 
-const FILES: [&str; 7] = [
+const FILES: [&str; 8] = [
     "pled/v1/admin.proto",
     "pled/v1/chat.proto",
     "pled/v1/completion.proto",
     "pled/v1/generation.proto",
     "pled/v1/model.proto",
     "pled/v1/sampling.proto",
+    "pled/v1/session.proto",
     "pled/v1/tokenizer.proto",
 ];
 

@@ -17,6 +17,7 @@ use super::info::{BackendInfo, ModelInfo};
 use super::life::Life;
 use super::options::EngineOptions;
 use super::request::{Limits, Request};
+use super::sessions::Sessions;
 use super::shared::Shared;
 use super::stats::Stats;
 use super::worker::{Job, Worker};
@@ -65,6 +66,9 @@ pub enum SubmitError {
         /// About when a place will be free.
         retry_after: Duration,
     },
+    /// The request names a session that there is not.
+    #[error("there is no session \"{0}\"")]
+    UnknownSession(String),
     /// The engine takes no more requests because it is to end.
     #[error("the server is shutting down")]
     Draining,
@@ -167,6 +171,9 @@ impl EngineHandle {
     /// Takes a request in, or refuses it at once.
     pub fn submit(&self, request: Request) -> Result<Generation, SubmitError> {
         let Inner { shared, jobs, thread, .. } = &*self.inner;
+        if !request.session().is_empty() && !shared.sessions.admit(request.session()) {
+            return Err(SubmitError::UnknownSession(request.session().to_owned()));
+        }
         let place = match shared.take_place() {
             Ok(place) => place,
             Err(TryAcquireError::NoPermits) => {
@@ -193,6 +200,18 @@ impl EngineHandle {
         // The engine may be in the middle of a step; who waits since then is known here.
         stats.queue_length = self.inner.shared.in_flight().saturating_sub(stats.active_sequences);
         stats
+    }
+
+    /// Sessions of now; requests name them.
+    pub fn sessions(&self) -> &Sessions {
+        &self.inner.shared.sessions
+    }
+
+    /// Gives a session up, with what is pinned for it. False if there is none.
+    pub fn delete_session(&self, id: &str) -> bool {
+        let is_gone = self.inner.shared.sessions.delete(id);
+        self.inner.thread.unpark();
+        is_gone
     }
 
     /// What requests are measured against.

@@ -1,4 +1,4 @@
-//! Sequences, the prefix cache, the scheduler, and the one worker thread that computes.
+//! Sequences, the prefix cache, sessions, the scheduler, and the one worker thread that computes.
 //!
 //! The rule of the room: mutable state has one owner. The thread of [`EngineHandle`]'s engine owns the
 //! model's memory, every sequence and the row store; the rest of the process meets it in two bounded
@@ -11,6 +11,7 @@
 mod backend;
 mod event;
 mod handle;
+mod held;
 mod histogram;
 mod info;
 mod life;
@@ -21,6 +22,7 @@ mod request;
 mod reuse;
 mod scheduler;
 mod sequence;
+mod sessions;
 mod shared;
 mod stats;
 mod vocabulary;
@@ -36,5 +38,9 @@ pub use options::EngineOptions;
 pub use request::{
     Draft, Limits, MAX_LOGIT_BIASES, MAX_REQUEST_ID_BYTES, MAX_STOP_TOKEN_IDS, MAX_TOP_LOGPROBS, Request,
     RequestError, Stopping, Violation,
+};
+pub use sessions::{
+    DEFAULT_TTL, MAX_SESSION_ID_BYTES, MAX_SESSIONS, Session, SessionDraft, SessionError, Sessions,
+    check_session_id,
 };
 pub use stats::{RowCounters, RowStats, Stats};

@@ -9,6 +9,9 @@
 //! first: windows far from where anybody resumes, then the ends of forgotten conversations. So the places that
 //! matter, as the end of the instructions that every conversation begins with, keep their windows by being used.
 //!
+//! What is pinned is not forgotten while it is; a pin holds the tokens of a prefix, and the windows that resuming
+//! at its end needs.
+//!
 //! Deliberately absent: what keys and values are (`K`), clocks. Time is counted in uses.
 
 use std::collections::BTreeMap;
@@ -40,6 +43,8 @@ struct Block<K> {
     window: Option<Window<K>>,
     used: u64,
     window_used: u64,
+    n_pins: usize,
+    n_window_pins: usize,
 }
 
 /// Keys and values of sliding layers of a block's tokens but the first ones, which the sequence that computed
@@ -60,14 +65,29 @@ pub(super) struct PrefixCache<K> {
     next_id: Id,
     clock: u64,
     n_bytes: u64,
+    /// Of these what is pinned.
+    pinned_bytes: u64,
 }
+
+/// What is pinned for somebody: blocks, and whether their windows are. Ids are not given twice, so that a pin of what
+/// is gone says nothing.
+#[derive(Debug, Default)]
+pub(super) struct Pin(Vec<(Id, bool)>);
 
 /// A way down the tree: blocks, and how many of their tokens agree. All but the last agree whole.
 type Path = Vec<(Id, usize)>;
 
 impl<K> PrefixCache<K> {
     pub(super) fn new(lookback: usize) -> Self {
-        Self { blocks: BTreeMap::new(), roots: Vec::new(), lookback, next_id: 0, clock: 0, n_bytes: 0 }
+        Self {
+            blocks: BTreeMap::new(),
+            roots: Vec::new(),
+            lookback,
+            next_id: 0,
+            clock: 0,
+            n_bytes: 0,
+            pinned_bytes: 0,
+        }
     }
 
     /// Bytes of everything that is kept.
@@ -83,6 +103,57 @@ impl<K> PrefixCache<K> {
     /// How many first tokens of `tokens` need not be computed.
     pub(super) fn n_known(&self, tokens: &[u32]) -> usize {
         self.usable(&self.path(tokens))
+    }
+
+    /// Pins the longest prefix of `tokens` that a sequence can resume behind. Nothing, if more than `bound` bytes
+    /// would be pinned then.
+    pub(super) fn pin(&mut self, tokens: &[u32], bound: u64) -> Pin {
+        let path = self.path(tokens);
+        let n_known = self.usable(&path);
+        let seen_from = n_known.saturating_sub(self.lookback);
+        let before = self.pinned_bytes;
+        let mut pin = Pin::default();
+        let mut start = 0;
+        for (id, _) in path {
+            if start >= n_known {
+                break;
+            }
+            let block = self.blocks.get_mut(&id).expect("a path names blocks");
+            start += block.tokens.len();
+            let window = block.window.as_ref().filter(|_| start > seen_from);
+            pin.0.push((id, window.is_some()));
+            if block.n_pins == 0 {
+                self.pinned_bytes += block.full.n_bytes;
+            }
+            block.n_pins += 1;
+            if let Some(window) = window {
+                if block.n_window_pins == 0 {
+                    self.pinned_bytes += window.kept.n_bytes;
+                }
+                block.n_window_pins += 1;
+            }
+        }
+        if self.pinned_bytes > bound && self.pinned_bytes > before {
+            self.unpin(std::mem::take(&mut pin));
+        }
+        pin
+    }
+
+    /// Takes a pin back.
+    pub(super) fn unpin(&mut self, pin: Pin) {
+        for (id, with_window) in pin.0 {
+            let Some(block) = self.blocks.get_mut(&id) else { continue };
+            block.n_pins -= 1;
+            if block.n_pins == 0 {
+                self.pinned_bytes -= block.full.n_bytes;
+            }
+            if with_window {
+                block.n_window_pins -= 1;
+            }
+            if with_window && block.n_window_pins == 0 {
+                self.pinned_bytes -= block.window.as_ref().map_or(0, |window| window.kept.n_bytes);
+            }
+        }
     }
 
     /// The longest prefix of `tokens` that a sequence can resume behind, and what it needs for that.
@@ -154,6 +225,7 @@ impl<K> PrefixCache<K> {
             if !self.evict(bound) {
                 // Everything else was used just now, so what is new gives way.
                 match known {
+                    Some(_) if self.blocks[&id].n_window_pins > 0 => {}
                     Some(_) => self.remove_window(id),
                     None => self.remove_leaf(id),
                 }
@@ -164,19 +236,21 @@ impl<K> PrefixCache<K> {
         }
     }
 
-    /// Forgets what was least recently used until no more than `bound` bytes are kept.
+    /// Forgets what was least recently used until no more than `bound` bytes are kept, or what is pinned.
     pub(super) fn shrink_to(&mut self, bound: u64) {
         // So that nothing counts as used just now.
         self.clock += 1;
         self.evict(bound);
     }
 
-    /// The same, but leaves what was used just now. False if that needs more.
+    /// The same, but leaves what was used just now. False if that and what is pinned need more.
     fn evict(&mut self, bound: u64) -> bool {
         while self.n_bytes > bound {
-            let leaves = self.blocks.iter().filter(|(_, block)| block.children.is_empty());
+            let unpinned = |block: &Block<K>| block.n_pins == 0;
+            let leaves = self.blocks.iter().filter(|(_, block)| block.children.is_empty() && unpinned(block));
             let leaves = leaves.map(|(&id, block)| (block.used, true, id));
-            let windows = self.blocks.iter().filter(|(_, block)| block.window.is_some());
+            let windows =
+                self.blocks.iter().filter(|(_, block)| block.window.is_some() && block.n_window_pins == 0);
             let windows = windows.map(|(&id, block)| (block.window_used, false, id));
             match leaves.chain(windows).min() {
                 Some((used, is_leaf, id)) if used < self.clock => match is_leaf {
@@ -189,11 +263,12 @@ impl<K> PrefixCache<K> {
         true
     }
 
-    /// Forgets everything.
+    /// Forgets everything, whatever is pinned.
     pub(super) fn clear(&mut self) {
         self.blocks.clear();
         self.roots.clear();
         self.n_bytes = 0;
+        self.pinned_bytes = 0;
     }
 
     fn children(&self, parent: Option<Id>) -> &[Id] {
@@ -254,7 +329,7 @@ impl<K> PrefixCache<K> {
 
     /// A new block under `parent`, in the place of one that says the beginning of the same.
     fn hang_in(&mut self, parent: Option<Id>, piece: &[u32], full: Kept<K>) -> Id {
-        let outgrown = |id: &Id| piece.starts_with(&self.blocks[id].tokens);
+        let outgrown = |id: &Id| self.blocks[id].n_pins == 0 && piece.starts_with(&self.blocks[id].tokens);
         if let Some(id) = self.children(parent).iter().copied().find(outgrown) {
             self.remove_leaf(id);
         }
@@ -270,6 +345,8 @@ impl<K> PrefixCache<K> {
             window: None,
             used: self.clock,
             window_used: self.clock,
+            n_pins: 0,
+            n_window_pins: 0,
         };
         self.blocks.insert(id, block);
         id
@@ -294,3 +371,6 @@ impl<K> PrefixCache<K> {
 pub(super) fn agreement(a: &[u32], b: &[u32]) -> usize {
     a.iter().zip(b).take_while(|(a, b)| a == b).count()
 }
+
+#[cfg(test)]
+mod tests;

@@ -2,6 +2,7 @@
 
 use std::time::{Duration, Instant};
 
+use super::sessions::check_session_id;
 use crate::sampling::constraint::Constraint;
 use crate::sampling::{SamplingParams, StopMatcher};
 
@@ -38,6 +39,10 @@ pub struct Draft {
     pub request_id: String,
     /// When the caller stops waiting; the answer is then of no use.
     pub deadline: Option<Instant>,
+    /// Id of the session that it belongs to; empty for none.
+    pub session: String,
+    /// Compute the prompt for requests to come, and choose no token.
+    pub prompt_only: bool,
 }
 
 /// When a generation ends, besides the model's own end and the end of the context.
@@ -105,6 +110,11 @@ impl Request {
             v.add("top_logprobs", format!("is {n}, at most {MAX_TOP_LOGPROBS} are given"));
         }
         v.request_id(&draft.request_id);
+        if !draft.session.is_empty()
+            && let Err(problem) = check_session_id(&draft.session)
+        {
+            v.add("session", problem);
+        }
         if !v.0.is_empty() {
             return Err(RequestError::Fields(v.0));
         }
@@ -156,6 +166,16 @@ impl Request {
         self.draft.deadline
     }
 
+    /// Id of the session that it belongs to; empty for none.
+    pub fn session(&self) -> &str {
+        &self.draft.session
+    }
+
+    /// Whether the prompt is all that is to be computed.
+    pub fn prompt_only(&self) -> bool {
+        self.draft.prompt_only
+    }
+
     pub(super) fn into_prompt(self) -> Vec<u32> {
         self.draft.prompt
     }
@@ -163,7 +183,10 @@ impl Request {
     /// Tokens of context that the request can use up, when the engine gives at most `n_ctx`.
     pub(super) fn n_ctx_needed(&self, n_ctx: usize) -> usize {
         // The last token chosen is never run, so it takes no place.
-        let answer = self.stopping().max_tokens.map_or(usize::MAX, |n| n - 1);
+        let answer = match self.prompt_only() {
+            true => 0,
+            false => self.stopping().max_tokens.map_or(usize::MAX, |n| n - 1),
+        };
         self.prompt().len().saturating_add(answer).min(n_ctx)
     }
 }

@@ -23,6 +23,10 @@ pub(super) struct Sequence<S> {
     /// Prompt and answer.
     pub(super) tokens: Vec<u32>,
     pub(super) n_prompt: usize,
+    /// Id of its session; empty for none.
+    pub(super) session: String,
+    /// It ends when its prompt is computed.
+    pub(super) prompt_only: bool,
     /// Tokens whose keys and values are held. While the prompt is computed less than `n_prompt`, then less than
     /// `tokens.len()`: what was chosen last is not run yet. That is one token, or several where a grammar left
     /// one way only.
@@ -44,11 +48,14 @@ pub(super) struct Sequence<S> {
 
 impl<S> Sequence<S> {
     pub(super) fn new(request: Request, life: Life, state: S, answer: Answer, now: Instant) -> Self {
+        let (session, prompt_only) = (request.session().to_owned(), request.prompt_only());
         let tokens = request.into_prompt();
         Self {
             life,
             state,
             n_prompt: tokens.len(),
+            session,
+            prompt_only,
             tokens,
             n_done: 0,
             n_cached: None,

@@ -7,6 +7,7 @@ use std::time::{Duration, Instant};
 use tokio::sync::{OwnedSemaphorePermit, Semaphore, TryAcquireError};
 
 use super::options::EngineOptions;
+use super::sessions::Sessions;
 use super::stats::{Outcome, Stats};
 
 /// Weight of the newest request in the running mean of their ages.
@@ -23,6 +24,9 @@ pub(super) struct Shared {
     max_sessions: usize,
     /// The most that keys and values of sequences and kept ones may take together.
     kv_bytes_bound: u64,
+    /// The most that pinned keys and values may take: what sequences never need.
+    pinned_bytes_bound: u64,
+    pub(super) sessions: Sessions,
     /// When whatever is left ends.
     pub(super) drain: OnceLock<Instant>,
     /// Turns of the engine's loop.
@@ -48,6 +52,8 @@ impl Shared {
             n_places,
             max_sessions: options.max_sessions,
             kv_bytes_bound,
+            pinned_bytes_bound: kv_bytes_bound / options.n_contexts() as u64 * options.kept_contexts as u64,
+            sessions: Sessions::default(),
             drain: OnceLock::new(),
             beats: AtomicU64::new(0),
             idle: AtomicBool::new(false),
@@ -57,6 +63,10 @@ impl Shared {
 
     pub(super) fn kv_bytes_bound(&self) -> u64 {
         self.kv_bytes_bound
+    }
+
+    pub(super) fn pinned_bytes_bound(&self) -> u64 {
+        self.pinned_bytes_bound
     }
 
     pub(super) fn n_places(&self) -> usize {

@@ -5,7 +5,7 @@
 //! that decodes. So nothing waits longer for its cancellation than such a piece takes. With nothing to
 //! do the thread sleeps until a handle or a reader wakes it, or until the next deadline.
 
-use std::collections::VecDeque;
+use std::collections::{BTreeMap, VecDeque};
 use std::ops::Range;
 use std::sync::Arc;
 use std::sync::atomic::Ordering;
@@ -15,6 +15,7 @@ use std::time::Instant;
 
 use super::backend::Backend;
 use super::event::{Delta, Done, Event, Failure, FinishReason, Timings, Usage, ms};
+use super::held::Held;
 use super::life::{End, Ending, Life};
 use super::options::EngineOptions;
 use super::prefix_cache::PrefixCache;
@@ -44,6 +45,10 @@ pub(super) struct Worker<B: Backend> {
     pace: Pace,
     /// What sequences have computed, for those to come.
     pub(super) prefixes: PrefixCache<B::Kept>,
+    /// By the ids of sessions.
+    pub(super) held: BTreeMap<String, Held>,
+    /// The version of the table of sessions that `held` was compared with.
+    pub(super) sessions_seen: u64,
 }
 
 impl<B: Backend> Worker<B> {
@@ -64,6 +69,8 @@ impl<B: Backend> Worker<B> {
             slots: (0..options.max_sessions).map(|_| None).collect(),
             scheduler: Scheduler::new(options.prefill_chunk),
             pace: Pace::default(),
+            held: BTreeMap::new(),
+            sessions_seen: 0,
             options,
         }
     }
@@ -75,6 +82,7 @@ impl<B: Backend> Worker<B> {
             self.waiting.extend(self.jobs.try_iter());
             let now = Instant::now();
             self.end_what_is_due(now);
+            self.let_go_of_sessions();
             self.fill_slots(now);
             self.begin_what_can();
             self.publish_gauges();
@@ -199,6 +207,7 @@ impl<B: Backend> Worker<B> {
         sequence.n_done = range.end;
         sequence.announced.pop_front();
         let of_prompt = range.end <= sequence.n_prompt;
+        let prompt_only = sequence.prompt_only;
         if of_prompt {
             sequence.life.offer(Event::Prefill { done: range.end, total: sequence.n_prompt });
         }
@@ -218,6 +227,7 @@ impl<B: Backend> Worker<B> {
                 }
                 self.end(i, Ending::Failed(failure));
             }
+            Some(Ok(_)) if prompt_only => self.end(i, Ending::Done(FinishReason::MaxTokens.into())),
             Some(Ok(Chosen { delta, end })) => {
                 let arrival = sequence.accept(&delta.token_ids);
                 self.shared.with_stats(|s| s.tokens(delta.token_ids.len(), arrival));
@@ -238,6 +248,7 @@ impl<B: Backend> Worker<B> {
     fn end(&mut self, i: usize, ending: Ending) {
         if !matches!(ending, Ending::Failed(Failure::Logits(_))) {
             self.keep_all(i);
+            self.hold_for_session(i);
         }
         let Some(mut sequence) = self.slots[i].take() else { return };
         let outcome = ending.outcome();

@@ -59,6 +59,9 @@ impl From<Problem> for Refusal {
                 let refusal = of(StatusCode::NOT_FOUND, Some("model_not_found"));
                 Self { field: Some("model".to_owned()), ..refusal }
             }
+            Problem::UnknownSession(_) => of(StatusCode::NOT_FOUND, Some("session_not_found")),
+            Problem::SessionExists(_) => of(StatusCode::CONFLICT, Some("session_exists")),
+            Problem::TooManySessions => of(StatusCode::TOO_MANY_REQUESTS, Some("too_many_sessions")),
             Problem::NoChat => of(StatusCode::BAD_REQUEST, Some("no_conversations")),
             Problem::Access(Refused::NoToken | Refused::WrongToken) => {
                 of(StatusCode::UNAUTHORIZED, Some("invalid_api_key"))

@@ -13,6 +13,7 @@ mod generation;
 mod models;
 pub mod pb;
 mod server;
+mod sessions;
 mod status;
 mod tokens;
 mod translate;

@@ -17,8 +17,9 @@ use tonic_health::server::HealthReporter;
 use super::pb::admin_service_server::{self, AdminServiceServer};
 use super::pb::generation_service_server::{self, GenerationServiceServer};
 use super::pb::model_service_server::{self, ModelServiceServer};
+use super::pb::session_service_server::{self, SessionServiceServer};
 use super::pb::tokenizer_service_server::{self, TokenizerServiceServer};
-use super::{admin, generation, models, pb, tokens};
+use super::{admin, generation, models, pb, sessions, tokens};
 use crate::port::{Late, MAX_MESSAGE_BYTES};
 use crate::serving::State;
 
@@ -45,11 +46,13 @@ pub async fn services(state: Arc<State>) -> (Calls, Health) {
     let generation = generation::Service { state: Arc::clone(&state) };
     let tokens = tokens::Service::new(Arc::clone(&state));
     let models = models::Service { state: Arc::clone(&state) };
+    let sessions = sessions::Service { state: Arc::clone(&state) };
     let admin = admin::Service { state };
     let routes = Routes::new(health_service)
         .add_service(reflection)
         .add_service(GenerationServiceServer::new(generation).max_decoding_message_size(MAX_MESSAGE_BYTES))
         .add_service(TokenizerServiceServer::new(tokens).max_decoding_message_size(MAX_MESSAGE_BYTES))
+        .add_service(SessionServiceServer::new(sessions).max_decoding_message_size(MAX_MESSAGE_BYTES))
         .add_service(ModelServiceServer::new(models).max_decoding_message_size(MAX_QUESTION_BYTES))
         .add_service(AdminServiceServer::new(admin).max_decoding_message_size(MAX_QUESTION_BYTES));
     let health = Health(health);
@@ -67,6 +70,7 @@ impl Health {
             generation_service_server::SERVICE_NAME,
             tokenizer_service_server::SERVICE_NAME,
             model_service_server::SERVICE_NAME,
+            session_service_server::SERVICE_NAME,
             admin_service_server::SERVICE_NAME,
         ];
         for service in services {

@@ -31,6 +31,17 @@ impl From<Problem> for Status {
                 let message = format!("{message}; ListModels names those that are");
                 Status::with_error_details(Code::NotFound, message, details)
             }
+            Problem::UnknownSession(id) => {
+                let name = format!("sessions/{id}");
+                let details = ErrorDetails::with_resource_info("session", name, "", "no such session");
+                let message = format!("{message}; CreateSession makes one");
+                Status::with_error_details(Code::NotFound, message, details)
+            }
+            Problem::SessionExists(_) => Status::already_exists(message),
+            Problem::TooManySessions => {
+                let message = format!("{message}; DeleteSession makes room");
+                Status::resource_exhausted(message)
+            }
             Problem::NoChat => Status::failed_precondition(message),
             Problem::Access(Refused::NoToken | Refused::WrongToken) => Status::unauthenticated(message),
             Problem::Access(Refused::FiguresOnly) => Status::permission_denied(message),

@@ -3,7 +3,7 @@
 use std::time::{Duration, Instant};
 
 use super::pb::{self, chat_request, generate_request};
-use crate::engine::{Draft, Stopping, Violation};
+use crate::engine::{Draft, Stopping, Violation, check_session_id};
 use crate::sampling::SamplingParams;
 use crate::sampling::constraint::Grammar;
 use crate::serving::{Form, Problem, Promptless};
@@ -45,6 +45,7 @@ pub(super) fn generate(
     if !violations.is_empty() {
         return Err(Problem::Fields(violations));
     }
+    let session = session_of(&message.session)?;
     let rest = Draft {
         prompt: Vec::new(),
         sampling: sampling(message.sampling.unwrap_or_default(), defaults),
@@ -52,6 +53,8 @@ pub(super) fn generate(
         top_logprobs: message.top_logprobs.map(|n| n as usize),
         request_id,
         deadline,
+        session,
+        ..Draft::default()
     };
     Ok((prompt, Promptless { field, rest, form }))
 }
@@ -70,7 +73,8 @@ pub(super) fn chat_options(
         return Err(Problem::Fields(violations));
     }
     let sampling = sampling(message.sampling.take().unwrap_or_default(), defaults);
-    let rest = Draft { sampling, stopping, request_id, deadline, ..Draft::default() };
+    let session = session_of(&message.session)?;
+    let rest = Draft { sampling, stopping, request_id, deadline, session, ..Draft::default() };
     Ok(Promptless { field: "messages", rest, form })
 }
 
@@ -113,6 +117,20 @@ impl Wanted {
             }
         }
     }
+}
+
+/// The id of the session that a request names, if it names one.
+fn session_of(name: &str) -> Result<String, Problem> {
+    if name.is_empty() { Ok(String::new()) } else { session_id(name, "session") }
+}
+
+/// The id in the resource name of a session.
+pub(super) fn session_id(name: &str, field: &str) -> Result<String, Problem> {
+    let Some(id) = name.strip_prefix("sessions/") else {
+        return Err(Problem::field(field, "is no name of a session, which is \"sessions/\" and an id"));
+    };
+    check_session_id(id).map_err(|problem| Problem::field(field, problem))?;
+    Ok(id.to_owned())
 }
 
 fn sampling(message: pb::SamplingParams, defaults: &SamplingParams) -> SamplingParams {

@@ -3,7 +3,7 @@
 use std::time::Duration;
 
 use crate::access::Refused;
-use crate::engine::{Failure, RowFault, SubmitError, Violation};
+use crate::engine::{Failure, MAX_SESSIONS, RowFault, SessionError, SubmitError, Violation};
 
 /// What a caller is told to wait while the server starts or ends. systemd starts it again at once; most of
 /// the time goes into reading the weights.
@@ -33,6 +33,15 @@ pub enum Problem {
     /// No loaded model has this name, which is fit to be shown.
     #[error("model \"{0}\" is not loaded")]
     UnknownModel(String),
+    /// No session has this id.
+    #[error("there is no session \"{0}\"")]
+    UnknownSession(String),
+    /// A session has this id already.
+    #[error("session \"{0}\" exists")]
+    SessionExists(String),
+    /// As many sessions as there may be are in use.
+    #[error("there are {MAX_SESSIONS} sessions already, which is the most")]
+    TooManySessions,
     /// The model was not trained on conversations.
     #[error(
         "this model knows no conversations: its vocabulary has no tokens for turns; it can continue a text"
@@ -116,8 +125,19 @@ impl From<SubmitError> for Problem {
     fn from(e: SubmitError) -> Self {
         match e {
             SubmitError::QueueFull { retry_after } => Self::QueueFull { retry_after },
+            SubmitError::UnknownSession(id) => Self::UnknownSession(id),
             SubmitError::Draining => Self::Draining,
             SubmitError::Ended => Self::EngineEnded,
+        }
+    }
+}
+
+impl From<SessionError> for Problem {
+    fn from(e: SessionError) -> Self {
+        match e {
+            SessionError::Field(violation) => Self::Fields(vec![violation]),
+            SessionError::Exists(id) => Self::SessionExists(id),
+            SessionError::TooMany => Self::TooManySessions,
         }
     }
 }

@@ -201,6 +201,7 @@ async fn reflection_names_every_service() {
         "pled.v1.AdminService",
         "pled.v1.GenerationService",
         "pled.v1.ModelService",
+        "pled.v1.SessionService",
         "pled.v1.TokenizerService",
     ];
     assert_eq!(names, BTreeSet::from(expected));

@@ -16,6 +16,7 @@ mod real;
 mod reuse;
 mod scripted;
 mod server;
+mod sessions;
 mod status;
 #[path = "../support/mod.rs"]
 mod support;

@@ -3,7 +3,7 @@
 use std::sync::Arc;
 
 use pled::engine::{Draft, Engine, EngineHandle, EngineOptions, ModelBackend, ModelInfo, Stopping};
-use pled::model::{Model, ModelFile};
+use pled::model::{KvType, Model, ModelFile};
 use pled::ops::{Compute, Kernels, Pool};
 use pled::ple::{Mode, Options, RowStore, TableLayout};
 use pled::sampling::SamplingParams;
@@ -22,15 +22,38 @@ pub(crate) fn engine_of(file: ModelFile, mode: Mode, options: EngineOptions) -> 
     })
 }
 
+/// An engine that keeps keys and values as `kv_type`.
+pub(crate) fn engine_keeping(file: ModelFile, kv_type: KvType, options: EngineOptions) -> EngineHandle {
+    let mut model = load(&file);
+    model.set_kv_type(kv_type).unwrap();
+    engine_over(file, model, options, |part, layout| {
+        RowStore::open(part, layout, Options { mode: Mode::Auto, cache_bytes: 1 << 20, read_threads: 2 })
+            .unwrap()
+    })
+}
+
 /// An engine whose rows come from the store that `open` makes.
 pub(crate) fn engine_with(
+    file: ModelFile,
+    options: EngineOptions,
+    open: impl FnOnce(Arc<DataFile>, TableLayout) -> RowStore,
+) -> EngineHandle {
+    let model = load(&file);
+    engine_over(file, model, options, open)
+}
+
+fn load(file: &ModelFile) -> Model {
+    let compute = Arc::new(Compute { pool: Pool::new(2).unwrap(), kernels: Kernels::detect() });
+    Model::load(file, compute).unwrap()
+}
+
+fn engine_over(
     mut file: ModelFile,
+    model: Model,
     options: EngineOptions,
     open: impl FnOnce(Arc<DataFile>, TableLayout) -> RowStore,
 ) -> EngineHandle {
     let tokenizer = Arc::new(Tokenizer::from_metadata(&mut file.gguf.metadata).unwrap());
-    let compute = Arc::new(Compute { pool: Pool::new(2).unwrap(), kernels: Kernels::detect() });
-    let model = Model::load(&file, compute).unwrap();
     let store = model.row_table().map(|t| {
         let layout = TableLayout { offset: t.offset, row_bytes: t.row_bytes, n_rows: t.n_rows };
         open(Arc::clone(&file.parts[t.part]), layout)

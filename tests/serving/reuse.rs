@@ -3,10 +3,11 @@
 use std::sync::Arc;
 
 use pled::engine::{Draft, EngineHandle, EngineOptions, Event, Generation, Request, Stopping};
+use pled::model::{KvType, read_hparams};
 use pled::ple::Mode;
 use pled::sampling::{Logprobs, SamplingParams};
 
-use super::real::engine_of;
+use super::real::{engine_keeping, engine_of};
 use super::scripted::*;
 
 /// With room for prefixes.
@@ -123,33 +124,53 @@ fn conversations_with_forks_and_edits_are_answered_as_without_the_cache() {
         ("gemma4-keqv", "q8_0", 3),
         ("gemma4-ple-alt", "f32", 4),
     ] {
-        let start =
-            |options| engine_of(model_file(&format!("{folder}/model-{tag}.gguf")), Mode::Auto, options);
-        let oracle = start(EngineOptions { kept_contexts: 0, prefill_chunk: 64, ..KEEPING });
-        for prefill_chunk in [7, 128] {
-            let engine = start(EngineOptions { prefill_chunk, ..KEEPING });
-            let mut house = House::new(seed * 1000 + prefill_chunk as u64);
-            let mut n_known = 0;
-            for turn in 0..40 {
-                // One alone, or several that may share what is being computed.
-                let drafts: Vec<Draft> = (0..1 + turn % 3).map(|_| house.ask()).collect();
-                let together: Vec<_> = drafts.iter().map(|draft| submit(&engine, draft)).collect();
-                for (draft, generation) in drafts.iter().zip(together) {
-                    let (answer, cached) = hear(generation);
-                    let (expected, none) = hear(submit(&oracle, draft));
-                    assert_eq!(none, 0);
-                    assert!(cached < draft.prompt.len());
-                    assert!(answer == expected, "{folder} {tag} chunks of {prefill_chunk}, turn {turn}");
-                    n_known += cached;
-                    house.hear(draft, &answer);
-                }
-            }
-            let stats = engine.stats();
-            assert_eq!(stats.cached_tokens, n_known as u64);
-            assert!(stats.cached_tokens > stats.prompt_tokens / 5, "little was known: {stats:?}");
-            assert!(stats.kv_bytes_in_use == 0 && stats.prefix_bytes <= stats.kv_bytes_bound, "{stats:?}");
-            assert!(stats.prefix_bytes > stats.kv_bytes_bound / 4, "there was no need to forget: {stats:?}");
+        let file = format!("{folder}/model-{tag}.gguf");
+        let start = |options| engine_of(model_file(&file), Mode::Auto, options);
+        answers_are_those_without_the_cache(&file, seed, start);
+    }
+}
+
+/// Keys and values as bytes are copied with their scales.
+#[test]
+fn with_keys_and_values_as_bytes_too() {
+    let mut n_models = 0;
+    for (folder, seed) in [("gemma4-ple", 5), ("gemma4-keqv", 6), ("gemma4-keqv-alt", 7), ("gemma3-alt", 8)] {
+        let file = format!("{folder}/model-f32.gguf");
+        if read_hparams(&model_file(&file)).unwrap().check_kv_type(KvType::Q8_0).is_err() {
+            continue;
         }
+        n_models += 1;
+        let start = |options| engine_keeping(model_file(&file), KvType::Q8_0, options);
+        answers_are_those_without_the_cache(&file, seed, start);
+    }
+    assert!(n_models >= 1);
+}
+
+fn answers_are_those_without_the_cache(what: &str, seed: u64, start: impl Fn(EngineOptions) -> EngineHandle) {
+    let oracle = start(EngineOptions { kept_contexts: 0, prefill_chunk: 64, ..KEEPING });
+    for prefill_chunk in [7, 128] {
+        let engine = start(EngineOptions { prefill_chunk, ..KEEPING });
+        let mut house = House::new(seed * 1000 + prefill_chunk as u64);
+        let mut n_known = 0;
+        for turn in 0..40 {
+            // One alone, or several that may share what is being computed.
+            let drafts: Vec<Draft> = (0..1 + turn % 3).map(|_| house.ask()).collect();
+            let together: Vec<_> = drafts.iter().map(|draft| submit(&engine, draft)).collect();
+            for (draft, generation) in drafts.iter().zip(together) {
+                let (answer, cached) = hear(generation);
+                let (expected, none) = hear(submit(&oracle, draft));
+                assert_eq!(none, 0);
+                assert!(cached < draft.prompt.len());
+                assert!(answer == expected, "{what} chunks of {prefill_chunk}, turn {turn}");
+                n_known += cached;
+                house.hear(draft, &answer);
+            }
+        }
+        let stats = engine.stats();
+        assert_eq!(stats.cached_tokens, n_known as u64);
+        assert!(stats.cached_tokens > stats.prompt_tokens / 5, "little was known: {stats:?}");
+        assert!(stats.kv_bytes_in_use == 0 && stats.prefix_bytes <= stats.kv_bytes_bound, "{stats:?}");
+        assert!(stats.prefix_bytes > stats.kv_bytes_bound / 4, "there was no need to forget: {stats:?}");
     }
 }
 

@@ -13,6 +13,7 @@ use pled::rpc::pb::admin_service_client::AdminServiceClient;
 use pled::rpc::pb::generate_stream_response::Event;
 use pled::rpc::pb::generation_service_client::GenerationServiceClient;
 use pled::rpc::pb::model_service_client::ModelServiceClient;
+use pled::rpc::pb::session_service_client::SessionServiceClient;
 use pled::rpc::pb::tokenizer_service_client::TokenizerServiceClient;
 use tokio::net::TcpListener;
 use tokio::sync::oneshot;
@@ -81,6 +82,10 @@ impl Server {
 
     pub(crate) async fn models(&self) -> ModelServiceClient<Channel> {
         ModelServiceClient::new(self.channel().await)
+    }
+
+    pub(crate) async fn sessions(&self) -> SessionServiceClient<Channel> {
+        SessionServiceClient::new(self.channel().await)
     }
 
     pub(crate) async fn admin(&self) -> AdminServiceClient<Channel> {

@@ -31,6 +31,7 @@ impl Names {
             "tool_choice.mode" => return "tool_choice".to_owned(),
             "tool_choice.name" => return "tool_choice.function.name".to_owned(),
             "text" => return "prompt".to_owned(),
+            "session" => return "user".to_owned(),
             "request_id" => return "x-request-id".to_owned(),
             _ => {}
         }

@@ -27,6 +27,7 @@ use super::message::{Message, read};
 use super::refusal::Refusal;
 use super::streamed;
 use super::whole::whole;
+use crate::engine::SessionError;
 use crate::serving::{Answering, Problem, Promptless, Ready, State, conversation};
 use answer::{Kind, Words};
 use request::{Body, Input};
@@ -118,7 +119,15 @@ async fn begin(
     request_id: String,
 ) -> Result<Answering, Problem> {
     let defaults = &ready.engine.model().default_sampling;
-    let (input, rest, form) = body.translate(kind, defaults, request_id)?;
+    let (input, mut rest, form) = body.translate(kind, defaults, request_id)?;
+    if !rest.session.is_empty() {
+        match ready.engine.sessions().open(&rest.session) {
+            Ok(()) => {}
+            // It changes no answer, so the request goes without.
+            Err(SessionError::TooMany) => rest.session.clear(),
+            Err(e) => return Err(e.into()),
+        }
+    }
     match input {
         Input::Conversation { messages, n_merged, tools, thinking, calls } => {
             let checked = conversation(ready, messages, tools, thinking, calls);

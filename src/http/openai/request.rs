@@ -30,6 +30,7 @@ pub(super) struct Body {
     reasoning_effort: Option<String>,
     prompt: Option<Prompt>,
 
+    user: Option<String>,
     pub(super) stream: Option<bool>,
     pub(super) stream_options: Option<StreamOptions>,
     max_tokens: Option<usize>,
@@ -113,6 +114,18 @@ pub(super) enum Input {
     Tokens(Vec<u32>),
 }
 
+/// The session of a user, whose name may have any characters.
+fn session_of_user(user: &str) -> String {
+    let mut id = String::new();
+    for byte in user.bytes() {
+        match byte.is_ascii_alphanumeric() || b"-._".contains(&byte) {
+            true => id.push(byte as char),
+            false => id.push_str(&format!("~{byte:02x}")),
+        }
+    }
+    if id.is_empty() { id } else { format!("user-{id}") }
+}
+
 impl Body {
     /// Checks what the engine does not, and translates.
     pub(super) fn translate(
@@ -143,7 +156,9 @@ impl Body {
         };
         match input {
             Some(input) if wrong.is_empty() => {
-                let rest = Draft { sampling, stopping, top_logprobs, request_id, ..Draft::default() };
+                let session = self.user.as_deref().map(session_of_user).unwrap_or_default();
+                let rest =
+                    Draft { sampling, stopping, top_logprobs, request_id, session, ..Draft::default() };
                 Ok((input, rest, form))
             }
             _ => Err(Problem::Fields(wrong)),

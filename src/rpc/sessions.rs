@@ -1,0 +1,160 @@
+//! SessionService.
+
+use std::sync::Arc;
+use std::time::Duration;
+
+use tonic::{Request, Response, Status};
+
+use super::deadline::Deadline;
+use super::pb::prewarm_session_request::Prompt;
+use super::pb::session_service_server::SessionService;
+use super::validate::{session_id, violation};
+use super::{chat, pb, translate};
+use crate::engine::{Draft, Event, Session, SessionDraft};
+use crate::port::Place;
+use crate::serving::{self, Problem, Promptless, Ready, State};
+
+#[derive(Debug)]
+pub(super) struct Service {
+    pub(super) state: Arc<State>,
+}
+
+impl Service {
+    fn session(&self, name: &str) -> Result<(&Ready, pb::Session), Problem> {
+        let ready = self.state.model("")?;
+        let id = session_id(name, "name")?;
+        let session = ready.engine.sessions().get(&id).ok_or(Problem::UnknownSession(id))?;
+        Ok((ready, session.into()))
+    }
+
+    /// What conversations that begin as this one does have in common.
+    async fn conversation(&self, ready: &Ready, message: pb::ChatRequest) -> Result<Vec<u32>, Problem> {
+        let role = message.messages.last().map(pb::ChatMessage::role);
+        if matches!(role, Some(pb::ChatRole::User | pb::ChatRole::Tool)) {
+            return self.prompt(ready, message).await;
+        }
+        let with = |words: &str| {
+            let part = pb::ChatPart { part: Some(pb::chat_part::Part::Text(words.to_owned())) };
+            let role = pb::ChatRole::User.into();
+            let mut message = message.clone();
+            message.messages.push(pb::ChatMessage { role, parts: vec![part], ..Default::default() });
+            message
+        };
+        let (one, other) = (self.prompt(ready, with("a")).await?, self.prompt(ready, with("Z")).await?);
+        let n_common = one.iter().zip(&other).take_while(|(a, b)| a == b).count();
+        Ok(one[..n_common].to_vec())
+    }
+
+    async fn prompt(&self, ready: &Ready, message: pb::ChatRequest) -> Result<Vec<u32>, Problem> {
+        let conversation = chat::conversation(ready, message)?;
+        Ok(serving::prompt(&self.state, ready, conversation).await?.0)
+    }
+}
+
+#[tonic::async_trait]
+impl SessionService for Service {
+    async fn create_session(
+        &self,
+        request: Request<pb::CreateSessionRequest>,
+    ) -> Result<Response<pb::CreateSessionResponse>, Status> {
+        let ready = self.state.model("")?;
+        let pb::CreateSessionRequest { session_id, ttl, pinned } = request.into_inner();
+        let negative = |e| Problem::field("ttl", format!("is no positive duration: {e}"));
+        let ttl = ttl.map(Duration::try_from).transpose().map_err(negative)?;
+        let id = if session_id.is_empty() { self.state.unique_name() } else { session_id };
+        let made = ready.engine.sessions().create(SessionDraft { id, ttl, pinned }).map_err(Problem::from)?;
+        Ok(Response::new(pb::CreateSessionResponse { session: Some(made.into()) }))
+    }
+
+    async fn get_session(
+        &self,
+        request: Request<pb::GetSessionRequest>,
+    ) -> Result<Response<pb::GetSessionResponse>, Status> {
+        let (_, session) = self.session(&request.into_inner().name)?;
+        Ok(Response::new(pb::GetSessionResponse { session: Some(session) }))
+    }
+
+    async fn list_sessions(
+        &self,
+        _: Request<pb::ListSessionsRequest>,
+    ) -> Result<Response<pb::ListSessionsResponse>, Status> {
+        let ready = self.state.model("")?;
+        let sessions = ready.engine.sessions().list().into_iter().map(pb::Session::from).collect();
+        Ok(Response::new(pb::ListSessionsResponse { sessions }))
+    }
+
+    async fn delete_session(
+        &self,
+        request: Request<pb::DeleteSessionRequest>,
+    ) -> Result<Response<pb::DeleteSessionResponse>, Status> {
+        let ready = self.state.model("")?;
+        let id = session_id(&request.into_inner().name, "name")?;
+        match ready.engine.delete_session(&id) {
+            true => Ok(Response::new(pb::DeleteSessionResponse {})),
+            false => Err(Problem::UnknownSession(id).into()),
+        }
+    }
+
+    async fn prewarm_session(
+        &self,
+        request: Request<pb::PrewarmSessionRequest>,
+    ) -> Result<Response<pb::PrewarmSessionResponse>, Status> {
+        let deadline = request.extensions().get::<Deadline>().map(|d| d.0);
+        // Until the engine has its own place for the request.
+        let _place = request.extensions().get::<Place>().cloned();
+        let pb::PrewarmSessionRequest { name, prompt } = request.into_inner();
+        let (ready, _) = self.session(&name)?;
+        let (field, tokens) = match prompt {
+            None => {
+                let missing = violation("prompt", "is missing: text, tokens or chat must be set");
+                return Err(Problem::Fields(vec![missing]).into());
+            }
+            Some(Prompt::Text(text)) => ("text", self.state.prompt_tokens(ready, text).await?),
+            Some(Prompt::Tokens(tokens)) => ("tokens.ids", tokens.ids),
+            Some(Prompt::Chat(message)) => {
+                let conversation = self.conversation(ready, message).await;
+                let of_chat = |problem: Problem| problem.with_fields(|field| format!("chat.{field}"));
+                ("chat.messages", conversation.map_err(of_chat)?)
+            }
+        };
+        let rest = Draft {
+            session: session_id(&name, "name")?,
+            prompt_only: true,
+            request_id: self.state.unique_name(),
+            deadline,
+            ..Draft::default()
+        };
+        let request = Promptless { field, rest, form: None }.with_prompt(&self.state, ready, tokens).await?;
+        let mut generation = ready.engine.submit(request).map_err(Problem::from)?;
+        // The deadline of the call is kept by the layer around all methods.
+        while let Some(event) = generation.next().await {
+            match event {
+                Event::Done(done) => {
+                    return Ok(Response::new(pb::PrewarmSessionResponse {
+                        session: Some(self.session(&name)?.1),
+                        usage: Some(done.usage.into()),
+                        timings: Some(done.timings.into()),
+                    }));
+                }
+                Event::Failed(failure) => return Err(Problem::from(failure).into()),
+                _ => {}
+            }
+        }
+        Err(Problem::EngineEnded.into())
+    }
+}
+
+impl From<Session> for pb::Session {
+    fn from(session: Session) -> Self {
+        Self {
+            name: format!("sessions/{}", session.id),
+            create_time: Some(session.created.into()),
+            last_use_time: Some(session.last_used.into()),
+            expire_time: Some((session.last_used + session.ttl).into()),
+            ttl: prost_types::Duration::try_from(session.ttl).ok(),
+            pinned: session.pinned,
+            n_requests: session.n_requests,
+            n_tokens: translate::count(session.n_tokens),
+        }
+    }
+}
