@@ -8,6 +8,7 @@
 
 mod access;
 mod embedded;
+mod fingerprint;
 mod guard;
 mod load;
 mod loopback;
@@ -28,6 +29,7 @@ use tokio::task::JoinSet;
 use tokio::time::timeout;
 
 pub use embedded::{EMBEDDED_NAME, open_model};
+pub use fingerprint::Fingerprint;
 pub use load::LoadedModel;
 pub use loopback::serve_while;
 pub use memory_plan::{MemoryPlan, Place, place_of};
@@ -37,10 +39,11 @@ pub use services::{Control, Services, services};
 use access::Access;
 
 use crate::board::{self, Root, Surroundings, Verdict};
-use crate::config::{ConfigError, Settings};
-use crate::engine::{Ended, EngineHandle, EngineOptions};
+use crate::config::{ConfigError, Field, Settings};
+use crate::engine::{BLOCK_TOKENS, Ended, EngineHandle, EngineOptions};
 use crate::ops::Kernels;
 use crate::port;
+use crate::prefix_store::{self, PrefixStore};
 use crate::storage::page_size;
 use crate::systemd::{Notifier, Pulse, Watchdog};
 
@@ -147,7 +150,36 @@ fn start_engine(settings: &Settings) -> anyhow::Result<EngineHandle> {
         queue_depth: settings.queue_depth,
         ..EngineOptions::default()
     };
-    LoadedModel::load(settings, options.n_contexts())?.start(options)
+    let model = LoadedModel::load(settings, options.n_contexts())?;
+    let store = open_store(settings, &model)?;
+    model.start_with(options, None, store)
+}
+
+/// The folder where prefixes outlast the process, if the settings name one.
+fn open_store(settings: &Settings, model: &LoadedModel) -> anyhow::Result<Option<PrefixStore>> {
+    let Some(folder) = &settings.session_dir else { return Ok(None) };
+    let fingerprint = model.fingerprint.compute()?;
+    let options = prefix_store::Options {
+        disk_bytes: settings.session_disk_bytes,
+        daily_bytes: settings.session_daily_bytes,
+        block_tokens: BLOCK_TOKENS,
+        fingerprint,
+    };
+    match PrefixStore::open(folder, options) {
+        Ok(store) => {
+            let stats = store.stats();
+            log::info!(
+                session_dir:% = folder.display(), pieces = stats.pieces, bytes = stats.bytes, damaged = stats.damaged,
+                foreign = stats.foreign;
+                "prefixes outlast the daemon"
+            );
+            Ok(Some(store))
+        }
+        Err(e) => {
+            let advice = "give a folder of its own that the daemon may write to, or leave it out";
+            Err(settings.reject(Field::SessionDir, e.to_string(), advice).into())
+        }
+    }
 }
 
 fn death(how: Ended) -> anyhow::Error {

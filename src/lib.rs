@@ -8,9 +8,9 @@
 //! | 0 | [`quant`] | block formats, scalar dequantise |
 //! | 1 | [`simd`] | ISA tokens, intrinsics |
 //! | 2 | [`ops`], [`gguf`], [`storage`], [`board`], [`fetch`] | kernels over shapes; the file directory; reading files; what the system tells; downloads |
-//! | 3 | [`ple`], [`model`], [`tokenizer`], [`sampling`] | row store; forward pass; text and ids; choice of a token |
+//! | 3 | [`ple`], [`model`], [`tokenizer`], [`sampling`], [`prefix_store`] | row store; forward pass; text and ids; choice of a token; prefixes on disk |
 //! | 3 | [`access`] | who may call, and how much of what; encryption |
-//! | 4 | [`engine`] | sequences, scheduler, the one worker thread |
+//! | 4 | [`engine`] | sequences, prefix cache, sessions, scheduler, the one worker thread |
 //! | 4 | [`port`] | connections, and what peers may do on them |
 //! | 5 | [`serving`] | prompts and conversations to generations, for all dialects |
 //! | 6 | [`rpc`], [`http`] | gRPC; the dialects of OpenAI and Ollama, probes, metrics |
@@ -34,6 +34,7 @@ pub mod model;
 pub mod ops;
 pub mod ple;
 pub mod port;
+pub mod prefix_store;
 pub mod quant;
 pub mod rpc;
 pub mod sampling;

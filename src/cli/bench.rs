@@ -124,7 +124,7 @@ pub(super) fn run(args: &Args, out: &mut impl Write) -> anyhow::Result<()> {
     };
     check_room(args, loaded.n_ctx)?;
     let clock = args.profile.then(StepClock::default);
-    let engine = loaded.start_with(options, clock.as_ref().map(|clock| clock.probe(args.batch)))?;
+    let engine = loaded.start_with(options, clock.as_ref().map(|clock| clock.probe(args.batch)), None)?;
     let load_s = begin.elapsed().as_secs_f64();
 
     let mut ids = PromptIds { n_vocab: engine.limits().n_vocab as u64, drawn: 0 };

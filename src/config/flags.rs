@@ -85,6 +85,15 @@ pub struct ServerFlags {
     /// Clients on this machine need neither token nor TLS [default: false]
     #[arg(long, value_name = "BOOL", num_args = 0..=1, require_equals = true, default_missing_value = "true")]
     allow_unauthenticated_loopback: Option<String>,
+    /// Folder where prefixes and sessions outlast the daemon [default: none, nothing is written]
+    #[arg(long, value_name = "FOLDER")]
+    session_dir: Option<String>,
+    /// The most that the folder takes, as in 2GiB [default: 1GiB]
+    #[arg(long, value_name = "BYTES")]
+    session_disk_bytes: Option<String>,
+    /// The most that is written to the folder in a day, as in 500MB [default: 1GiB]
+    #[arg(long, value_name = "BYTES")]
+    session_daily_bytes: Option<String>,
     /// Listen beyond loopback although anybody who reaches the port may use it [default: false]
     #[arg(long, value_name = "BOOL", num_args = 0..=1, require_equals = true, default_missing_value = "true")]
     allow_unauthenticated_lan: Option<String>,
@@ -105,6 +114,9 @@ impl ServerFlags {
             (Field::TlsKeyFile, &self.tls_key_file),
             (Field::TlsClientCaFile, &self.tls_client_ca_file),
             (Field::AllowUnauthenticatedLoopback, &self.allow_unauthenticated_loopback),
+            (Field::SessionDir, &self.session_dir),
+            (Field::SessionDiskBytes, &self.session_disk_bytes),
+            (Field::SessionDailyBytes, &self.session_daily_bytes),
             (Field::AllowUnauthenticatedLan, &self.allow_unauthenticated_lan),
         ] {
             say(&mut fragment, field, value);

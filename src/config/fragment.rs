@@ -27,6 +27,12 @@ pub enum Field {
     MaxSessions,
     /// Requests that may wait.
     QueueDepth,
+    /// Folder where prefixes and sessions outlast the process.
+    SessionDir,
+    /// Bound of that folder, bytes.
+    SessionDiskBytes,
+    /// Bound of what is written there in a day, bytes.
+    SessionDailyBytes,
     /// Lock the weights in memory.
     Mlock,
     /// Log level.
@@ -47,7 +53,7 @@ pub enum Field {
 
 impl Field {
     /// Every option, in the order of the documentation.
-    pub const ALL: [Field; 18] = [
+    pub const ALL: [Field; 21] = [
         Field::Model,
         Field::Listen,
         Field::Threads,
@@ -58,6 +64,9 @@ impl Field {
         Field::KvType,
         Field::MaxSessions,
         Field::QueueDepth,
+        Field::SessionDir,
+        Field::SessionDiskBytes,
+        Field::SessionDailyBytes,
         Field::Mlock,
         Field::Log,
         Field::TokenFile,
@@ -81,6 +90,9 @@ impl Field {
             Field::KvType => "kv_type",
             Field::MaxSessions => "max_sessions",
             Field::QueueDepth => "queue_depth",
+            Field::SessionDir => "session_dir",
+            Field::SessionDiskBytes => "session_disk_bytes",
+            Field::SessionDailyBytes => "session_daily_bytes",
             Field::Mlock => "mlock",
             Field::Log => "log",
             Field::TokenFile => "token_file",

@@ -18,6 +18,10 @@ const DEFAULT_LISTEN: SocketAddr = SocketAddr::new(IpAddr::V4(Ipv4Addr::LOCALHOS
 /// Context length if nobody says otherwise, tokens; a model trained for less has its own.
 pub const DEFAULT_N_CTX: usize = EngineOptions::DEFAULT.n_ctx;
 
+/// What lies in the folder of sessions at most, and is written there in a day at most, if nobody says otherwise: some
+/// fifty prefixes of 2,500 tokens of E2B. Written every day that is 4 TB in ten years.
+const DEFAULT_SESSION_BYTES: u64 = 1 << 30;
+
 /// Every option, checked as far as it can be without the model.
 #[derive(Debug, Clone)]
 pub struct Settings {
@@ -42,6 +46,12 @@ pub struct Settings {
     pub queue_depth: usize,
     /// How keys and values are kept: f16, which is F32 for models with F32 weights, or q8_0.
     pub kv_type: KvType,
+    /// Where prefixes and sessions outlast the process, if anywhere.
+    pub session_dir: Option<PathBuf>,
+    /// The most that may lie there, bytes.
+    pub session_disk_bytes: u64,
+    /// The most that is written there in a day, bytes.
+    pub session_daily_bytes: u64,
     /// Lock the weights in memory.
     pub mlock: bool,
     /// Log level, if one was given: each command has its own default.
@@ -89,6 +99,13 @@ impl Settings {
                 .one(Field::QueueDepth, |text| value::parse_count(text, 1..=4096))?
                 .unwrap_or(EngineOptions::DEFAULT.queue_depth),
             kv_type: read.one(Field::KvType, value::parse_kv_type)?.unwrap_or(KvType::F16),
+            session_dir: read.one(Field::SessionDir, |text| parse_path(text, "folder"))?,
+            session_disk_bytes: read
+                .one(Field::SessionDiskBytes, |text| value::parse_byte_count(text, 1 << 20))?
+                .unwrap_or(DEFAULT_SESSION_BYTES),
+            session_daily_bytes: read
+                .one(Field::SessionDailyBytes, |text| value::parse_byte_count(text, 0))?
+                .unwrap_or(DEFAULT_SESSION_BYTES),
             mlock: read.one(Field::Mlock, value::parse_bool)?.unwrap_or(false),
             log: read
                 .one(Field::Log, |text| value::parse_word(text, "off, error, warn, info, debug, trace"))?,

@@ -8,12 +8,14 @@ use anyhow::Context;
 use rustix::mm::{MlockAllFlags, mlockall};
 
 use super::embedded::{EMBEDDED_NAME, open_model};
+use super::fingerprint::Fingerprint;
 use super::memory_plan::MemoryPlan;
 use crate::config::{ConfigError, Field, Settings};
 use crate::engine::{Engine, EngineHandle, EngineOptions, Limits, ModelBackend, ModelInfo};
 use crate::model::{HParams, KvType, Model, ModelError, ModelFile, Probe, read_hparams};
 use crate::ops::{Compute, Kernels, Pool};
 use crate::ple::{self, Checksums, PleError, RowStore, TableLayout};
+use crate::prefix_store::PrefixStore;
 use crate::tokenizer::Tokenizer;
 use crate::tokenizer::chat::ChatFormat;
 
@@ -32,6 +34,8 @@ pub struct LoadedModel {
     pub info: ModelInfo,
     /// Context length to run it with, tokens.
     pub n_ctx: usize,
+    /// Tells its keys and values from another model's.
+    pub fingerprint: Fingerprint,
 }
 
 impl LoadedModel {
@@ -72,6 +76,7 @@ impl LoadedModel {
             lock_memory(settings)?;
         }
         let rows = open_rows(settings, &file, &model)?;
+        let fingerprint = Fingerprint::new(&file, &model);
         log::info!(
             path:% = path.display(), weights_bytes = model.weights_bytes(), n_ctx, isa = model.compute().kernels.name(),
             threads = settings.threads, ple_mode:% = rows.as_ref().map_or("none".to_owned(), |rows| rows.mode().to_string()),
@@ -79,7 +84,7 @@ impl LoadedModel {
             "model loaded"
         );
         let info = ModelInfo::of(&file, &model);
-        Ok(LoadedModel { model, rows, tokenizer, chat, info, n_ctx })
+        Ok(LoadedModel { model, rows, tokenizer, chat, info, n_ctx, fingerprint })
     }
 
     /// What requests are measured against.
@@ -89,11 +94,16 @@ impl LoadedModel {
 
     /// Starts the engine that runs the model; the context length of `options` is the model's.
     pub fn start(self, options: EngineOptions) -> anyhow::Result<EngineHandle> {
-        self.start_with(options, None)
+        self.start_with(options, None, None)
     }
 
-    /// The same; `probe` hears of every step of the forward pass.
-    pub fn start_with(self, options: EngineOptions, probe: Option<Probe>) -> anyhow::Result<EngineHandle> {
+    /// The same; `probe` hears of every step of the forward pass, and prefixes outlast the process in `store`.
+    pub fn start_with(
+        self,
+        options: EngineOptions,
+        probe: Option<Probe>,
+        store: Option<PrefixStore>,
+    ) -> anyhow::Result<EngineHandle> {
         let options = EngineOptions { n_ctx: self.n_ctx, ..options };
         let mut backend = ModelBackend::new(self.model, self.rows, &options)
             .context("no room for the buffers of a step")?;
@@ -101,7 +111,7 @@ impl LoadedModel {
             backend.set_probe(probe);
         }
         let (tokenizer, chat) = (Arc::new(self.tokenizer), self.chat.map(Arc::new));
-        let engine = Engine { backend, tokenizer, chat, model: self.info, options };
+        let engine = Engine { backend, tokenizer, chat, model: self.info, options, store };
         Ok(engine.start()?)
     }
 }

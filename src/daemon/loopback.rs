@@ -21,6 +21,8 @@ pub async fn serve_while<T>(
     mut settings: Settings,
     talk: impl AsyncFnOnce(SocketAddr, Channel) -> anyhow::Result<T>,
 ) -> anyhow::Result<T> {
+    // It leaves nothing behind, and takes nothing from a daemon that runs beside it.
+    settings.session_dir = None;
     settings.listen = vec![SocketAddr::from((Ipv4Addr::LOCALHOST, 0))];
     settings.token_file = None;
     settings.certificates = None;

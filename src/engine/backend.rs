@@ -46,6 +46,13 @@ pub trait Backend: Send + 'static {
     /// Bytes of what was kept.
     fn kept_bytes(&self, kept: &Self::Kept) -> u64;
 
+    /// What was kept, as bytes for another process of the same model that keeps keys and values alike.
+    fn bytes_of_kept(&self, kept: &Self::Kept) -> Vec<u8>;
+
+    /// The keys and values of `positions` in layers of `kind` that [`bytes_of_kept`](Self::bytes_of_kept) made these
+    /// bytes of. `None` if they cannot be those, or there is no memory.
+    fn kept_of_bytes(&self, positions: Range<usize>, kind: LayerKind, bytes: &[u8]) -> Option<Self::Kept>;
+
     /// Makes a new sequence one that has run `n_tokens` tokens, whose keys and values are among `kept`: of full
     /// layers those of all tokens, of sliding ones at least those that the next token sees; each ascending.
     fn resume(&mut self, seq: &mut Self::Seq, n_tokens: usize, kept: &[&Self::Kept]);

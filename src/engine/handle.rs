@@ -16,12 +16,14 @@ use super::event::{Event, Failure};
 use super::info::{BackendInfo, ModelInfo};
 use super::life::Life;
 use super::options::EngineOptions;
+use super::persist::restore_sessions;
 use super::request::{Limits, Request};
-use super::sessions::Sessions;
+use super::sessions::{Session, SessionDraft, SessionError, Sessions};
 use super::shared::Shared;
 use super::stats::Stats;
 use super::worker::{Job, Worker};
 use crate::model::OutOfMemory;
+use crate::prefix_store::PrefixStore;
 use crate::sampling::constraint::Grammars;
 use crate::tokenizer::Tokenizer;
 use crate::tokenizer::chat::ChatFormat;
@@ -110,6 +112,8 @@ pub struct Engine<B> {
     pub model: ModelInfo,
     /// Bounds.
     pub options: EngineOptions,
+    /// Where prefixes outlast the process, if anywhere. Its blocks are of [`BLOCK_TOKENS`](super::BLOCK_TOKENS) tokens.
+    pub store: Option<PrefixStore>,
 }
 
 impl<B: Backend> Engine<B> {
@@ -117,7 +121,7 @@ impl<B: Backend> Engine<B> {
     ///
     /// Errors: the system gives no thread, or not the memory of one sequence.
     pub fn start(self) -> Result<EngineHandle, StartError> {
-        let Self { mut backend, tokenizer, chat, model, options } = self;
+        let Self { mut backend, tokenizer, chat, model, options, store } = self;
         let EngineOptions { n_ctx, max_sessions, prefill_chunk, .. } = options;
         assert!(n_ctx > 0 && max_sessions > 0 && prefill_chunk > 0, "bounds of at least 1: {options:?}");
         let limits = Limits { n_ctx, n_vocab: backend.n_vocab() };
@@ -127,13 +131,18 @@ impl<B: Backend> Engine<B> {
         let kv_bytes_bound = backend.kv_bytes(&largest) * options.n_contexts() as u64;
         drop(largest);
         let shared = Arc::new(Shared::new(&options, kv_bytes_bound));
+        if let Some(store) = &store {
+            restore_sessions(store, &shared.sessions);
+            shared.with_stats(|s| s.store = Some(store.stats()));
+        }
         // Never full: places bound what can be on its way.
         let (jobs, jobs_receiver) = sync_channel(shared.n_places());
         let (ended_sender, ended) = watch::channel(None);
         let (of_thread, tokenizer_of_thread) = (Arc::clone(&shared), Arc::clone(&tokenizer));
         let run = move || {
             let shared = Arc::clone(&of_thread);
-            let work = || Worker::new(backend, tokenizer_of_thread, options, shared, jobs_receiver).run();
+            let work =
+                || Worker::new(backend, tokenizer_of_thread, options, shared, jobs_receiver, store).run();
             // The worker is gone after this, with all it held: nothing broken can be seen.
             let how = match panic::catch_unwind(AssertUnwindSafe(work)) {
                 Ok(()) => Ended::Drained,
@@ -205,6 +214,26 @@ impl EngineHandle {
     /// Sessions of now; requests name them.
     pub fn sessions(&self) -> &Sessions {
         &self.inner.shared.sessions
+    }
+
+    /// Makes a session.
+    ///
+    /// # Errors
+    /// If the draft is wrong, there is such a session, or there are too many.
+    pub fn create_session(&self, draft: SessionDraft) -> Result<Session, SessionError> {
+        let made = self.inner.shared.sessions.create(draft);
+        self.inner.thread.unpark();
+        made
+    }
+
+    /// Makes the session unless it exists.
+    ///
+    /// # Errors
+    /// If the id is none, or there are too many sessions.
+    pub fn open_session(&self, id: &str) -> Result<(), SessionError> {
+        let opened = self.inner.shared.sessions.open(id);
+        self.inner.thread.unpark();
+        opened
     }
 
     /// Gives a session up, with what is pinned for it. False if there is none.

@@ -1,5 +1,7 @@
 //! The worker and sessions: what it holds for them from one request to the next.
 
+use std::time::Instant;
+
 use super::backend::Backend;
 use super::prefix_cache::Pin;
 use super::worker::Worker;
@@ -9,7 +11,11 @@ use super::worker::Worker;
 pub(super) struct Held {
     /// Which session it is, of those that have had this id.
     serial: u64,
+    /// What its last request computed.
+    pub(super) tokens: Vec<u32>,
     pin: Pin,
+    /// Since when there is something that may be worth writing.
+    pub(super) unwritten_since: Option<Instant>,
 }
 
 impl<B: Backend> Worker<B> {
@@ -20,13 +26,19 @@ impl<B: Backend> Worker<B> {
         };
         let Some((serial, pinned)) = self.shared.sessions.serial(&sequence.session) else { return };
         self.shared.sessions.said(&sequence.session, sequence.tokens.len());
-        if pinned && self.options.kept_contexts > 0 {
-            let before = self.held.remove(&sequence.session);
-            self.prefixes.unpin(before.map(|held| held.pin).unwrap_or_default());
-            let pin =
-                self.prefixes.pin(&sequence.tokens[..sequence.n_done], self.shared.pinned_bytes_bound());
-            self.held.insert(sequence.session.clone(), Held { serial, pin });
+        let (id, tokens) = (sequence.session.clone(), sequence.tokens[..sequence.n_done].to_vec());
+        let before = self.held.remove(&id);
+        self.prefixes.unpin(before.map(|held| held.pin).unwrap_or_default());
+        let pin = match pinned && self.options.kept_contexts > 0 {
+            true => self.prefixes.pin(&tokens, self.shared.pinned_bytes_bound()),
+            false => Pin::default(),
+        };
+        if sequence.prompt_only {
+            // It was computed to be used.
+            self.write_if_worth_it(&tokens);
         }
+        let unwritten_since = Some(Instant::now());
+        self.held.insert(id, Held { serial, tokens, pin, unwritten_since });
     }
 
     /// Lets go what is held for sessions that are gone.
@@ -41,8 +53,19 @@ impl<B: Backend> Worker<B> {
                 Some((serial, _)) if serial == held.serial => {
                     self.held.insert(id, held);
                 }
-                _ => self.prefixes.unpin(held.pin),
+                _ => {
+                    self.prefixes.unpin(held.pin);
+                    self.forget(&held.tokens);
+                }
             }
+        }
+    }
+
+    /// Forgets of a conversation what no other begins with, on the disk too.
+    fn forget(&mut self, tokens: &[u32]) {
+        let n_shared = self.prefixes.forget(tokens);
+        if let Some(disk) = &mut self.disk {
+            disk.forget(tokens, n_shared);
         }
     }
 }

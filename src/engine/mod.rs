@@ -17,6 +17,7 @@ mod info;
 mod life;
 mod model_backend;
 mod options;
+mod persist;
 mod prefix_cache;
 mod request;
 mod reuse;
@@ -35,6 +36,7 @@ pub use histogram::Histogram;
 pub use info::{BackendInfo, ModelInfo, Quantization};
 pub use model_backend::{ModelBackend, ModelSeq};
 pub use options::EngineOptions;
+pub use prefix_cache::BLOCK_TOKENS;
 pub use request::{
     Draft, Limits, MAX_LOGIT_BIASES, MAX_REQUEST_ID_BYTES, MAX_STOP_TOKEN_IDS, MAX_TOP_LOGPROBS, Request,
     RequestError, Stopping, Violation,

@@ -120,6 +120,14 @@ impl Backend for ModelBackend {
         kept.n_bytes() as u64
     }
 
+    fn bytes_of_kept(&self, kept: &KvRun) -> Vec<u8> {
+        kept.to_bytes()
+    }
+
+    fn kept_of_bytes(&self, positions: Range<usize>, kind: LayerKind, bytes: &[u8]) -> Option<KvRun> {
+        self.model.kv_run(kind, positions, bytes).ok().flatten()
+    }
+
     fn resume(&mut self, seq: &mut ModelSeq, n_tokens: usize, kept: &[&KvRun]) {
         assert!(seq.tickets.is_empty(), "nothing is announced for a new sequence");
         seq.kv.resume(n_tokens, kept.iter().copied());

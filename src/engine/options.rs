@@ -2,7 +2,7 @@
 
 use std::time::Duration;
 
-/// How much the engine takes on. Each bound is at least 1 except `queue_depth` and `kept_contexts`, which may be 0.
+/// How much the engine takes on. Each bound is at least 1 except `queue_depth`, `worth_tokens` and `kept_contexts`, which may be 0.
 #[derive(Clone, Copy, Debug, PartialEq, Eq)]
 pub struct EngineOptions {
     /// Context of a sequence: prompt and answer. Unit: tokens.
@@ -12,6 +12,8 @@ pub struct EngineOptions {
     /// Whole contexts' worth of memory for what later requests may begin with, besides what sequences leave of
     /// theirs. 0: nothing is kept.
     pub kept_contexts: usize,
+    /// A prefix is written to disk, if there is a store, if that saves computing so many tokens of it. Unit: tokens.
+    pub worth_tokens: usize,
     /// Requests that may wait for a turn.
     pub queue_depth: usize,
     /// The most tokens of a prompt in one step.
@@ -34,6 +36,7 @@ impl EngineOptions {
         n_ctx: 4096,
         max_sessions: 4,
         kept_contexts: 1,
+        worth_tokens: 256,
         queue_depth: 8,
         prefill_chunk: 128,
         event_room: 32,

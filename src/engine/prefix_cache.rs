@@ -19,8 +19,12 @@ use std::ops::Range;
 
 use crate::model::LayerKind;
 
+mod pins;
+
+pub(super) use pins::Pin;
+
 /// The most tokens of a block. A fork costs at most as many tokens kept twice.
-pub(super) const BLOCK_TOKENS: usize = 32;
+pub const BLOCK_TOKENS: usize = 32;
 
 /// Names a block.
 type Id = u64;
@@ -69,11 +73,6 @@ pub(super) struct PrefixCache<K> {
     pinned_bytes: u64,
 }
 
-/// What is pinned for somebody: blocks, and whether their windows are. Ids are not given twice, so that a pin of what
-/// is gone says nothing.
-#[derive(Debug, Default)]
-pub(super) struct Pin(Vec<(Id, bool)>);
-
 /// A way down the tree: blocks, and how many of their tokens agree. All but the last agree whole.
 type Path = Vec<(Id, usize)>;
 
@@ -105,53 +104,43 @@ impl<K> PrefixCache<K> {
         self.usable(&self.path(tokens))
     }
 
-    /// Pins the longest prefix of `tokens` that a sequence can resume behind. Nothing, if more than `bound` bytes
-    /// would be pinned then.
-    pub(super) fn pin(&mut self, tokens: &[u32], bound: u64) -> Pin {
-        let path = self.path(tokens);
-        let n_known = self.usable(&path);
-        let seen_from = n_known.saturating_sub(self.lookback);
-        let before = self.pinned_bytes;
-        let mut pin = Pin::default();
-        let mut start = 0;
-        for (id, _) in path {
-            if start >= n_known {
-                break;
-            }
-            let block = self.blocks.get_mut(&id).expect("a path names blocks");
-            start += block.tokens.len();
-            let window = block.window.as_ref().filter(|_| start > seen_from);
-            pin.0.push((id, window.is_some()));
-            if block.n_pins == 0 {
-                self.pinned_bytes += block.full.n_bytes;
-            }
-            block.n_pins += 1;
-            if let Some(window) = window {
-                if block.n_window_pins == 0 {
-                    self.pinned_bytes += window.kept.n_bytes;
-                }
-                block.n_window_pins += 1;
-            }
-        }
-        if self.pinned_bytes > bound && self.pinned_bytes > before {
-            self.unpin(std::mem::take(&mut pin));
-        }
-        pin
+    /// Whether something else than `tokens` follows their first `n`, of which all are known.
+    pub(super) fn forks_at(&self, tokens: &[u32], n: usize) -> bool {
+        let path = self.path(&tokens[..n]);
+        path.last().is_some_and(|(id, agreed)| {
+            let block = &self.blocks[id];
+            *agreed < block.tokens.len() || !block.children.is_empty()
+        })
     }
 
-    /// Takes a pin back.
-    pub(super) fn unpin(&mut self, pin: Pin) {
-        for (id, with_window) in pin.0 {
-            let Some(block) = self.blocks.get_mut(&id) else { continue };
-            block.n_pins -= 1;
-            if block.n_pins == 0 {
-                self.pinned_bytes -= block.full.n_bytes;
+    /// The tokens of the blocks along `tokens` as far as a sequence can resume, of the last one perhaps others behind
+    /// that; and how far it can.
+    pub(super) fn along(&self, tokens: &[u32]) -> (Vec<u32>, usize) {
+        let path = self.path(tokens);
+        let n_known = self.usable(&path);
+        let mut along = Vec::new();
+        for (id, _) in path {
+            if along.len() >= n_known {
+                break;
             }
-            if with_window {
-                block.n_window_pins -= 1;
-            }
-            if with_window && block.n_window_pins == 0 {
-                self.pinned_bytes -= block.window.as_ref().map_or(0, |window| window.kept.n_bytes);
+            along.extend_from_slice(&self.blocks[&id].tokens);
+        }
+        (along, n_known)
+    }
+
+    /// What is kept of the block that `path` ends with, if it is kept whole.
+    pub(super) fn get(&self, path: &[u32], kind: LayerKind) -> Option<&K> {
+        let way = self.path(path);
+        let n_agreeing: usize = way.iter().map(|(_, n)| n).sum();
+        let block = &self.blocks[&way.last()?.0];
+        let n_before = path.len().checked_sub(block.tokens.len())?;
+        if n_agreeing != path.len() || !n_before.is_multiple_of(BLOCK_TOKENS) {
+            return None;
+        }
+        match kind {
+            LayerKind::Full => Some(&block.full.what),
+            LayerKind::Sliding => {
+                block.window.as_ref().filter(|window| window.n_lost == 0).map(|window| &window.kept.what)
             }
         }
     }
@@ -261,6 +250,20 @@ impl<K> PrefixCache<K> {
             }
         }
         true
+    }
+
+    /// Forgets of `tokens` what nothing else begins with and nobody has pinned; says how many tokens are left.
+    pub(super) fn forget(&mut self, tokens: &[u32]) -> usize {
+        let mut path = self.path(tokens);
+        while let Some((id, n)) = path.last()
+            && *n == self.blocks[id].tokens.len()
+            && self.blocks[id].children.is_empty()
+            && self.blocks[id].n_pins == 0
+        {
+            self.remove_leaf(*id);
+            path.pop();
+        }
+        path.iter().map(|(_, n)| n).sum()
     }
 
     /// Forgets everything, whatever is pinned.

@@ -24,7 +24,7 @@ impl<B: Backend> Worker<B> {
     }
 
     /// Bytes that sequences leave for what is kept.
-    fn prefix_bound(&self) -> u64 {
+    pub(super) fn prefix_bound(&self) -> u64 {
         if self.options.kept_contexts == 0 {
             return 0;
         }
@@ -40,7 +40,7 @@ impl<B: Backend> Worker<B> {
     pub(super) fn begin_what_can(&mut self) {
         for i in 0..self.slots.len() {
             let begins = self.slots[i].as_ref().is_some_and(|sequence| sequence.n_cached.is_none());
-            if begins && !self.another_computes_for(i) {
+            if begins && !self.another_computes_for(i) && !self.waits_for_disk(i) {
                 self.begin(i);
             }
         }
@@ -61,6 +61,7 @@ impl<B: Backend> Worker<B> {
     }
 
     fn begin(&mut self, i: usize) {
+        self.write_if_shared(i);
         let Some(sequence) = &mut self.slots[i] else { return };
         let (n_known, kept) = self.prefixes.find(reusable(&sequence.tokens[..sequence.n_prompt]));
         if n_known > 0 {
@@ -71,6 +72,17 @@ impl<B: Backend> Worker<B> {
         sequence.n_kept = n_known;
         self.announce_chunk(i, n_known);
         self.shared.with_stats(|s| s.cached_tokens += n_known as u64);
+    }
+
+    /// Two begin alike and go on differently: more will begin so.
+    fn write_if_shared(&mut self, i: usize) {
+        let Some(sequence) = self.slots[i].as_ref().filter(|_| self.disk.is_some()) else { return };
+        let reusable = reusable(&sequence.tokens[..sequence.n_prompt]);
+        let n_known = self.prefixes.n_known(reusable);
+        if self.prefixes.forks_at(reusable, n_known) {
+            let shared = reusable[..n_known].to_vec();
+            self.write_if_worth_it(&shared);
+        }
     }
 
     /// Keeps what a sequence has computed since it last did so, if that is a chunk of its prompt or a block.

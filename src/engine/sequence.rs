@@ -33,6 +33,10 @@ pub(super) struct Sequence<S> {
     pub(super) n_done: usize,
     /// Tokens of the prompt that were not computed here, once that is known.
     pub(super) n_cached: Option<usize>,
+    /// The disk was asked for what it knows of the prompt.
+    pub(super) asked_disk: bool,
+    /// What is being read is for this one.
+    pub(super) waits_for_disk: bool,
     /// Tokens of `n_done` that are kept for others.
     pub(super) n_kept: usize,
     /// What the backend was told that it will run, in order.
@@ -59,6 +63,8 @@ impl<S> Sequence<S> {
             tokens,
             n_done: 0,
             n_cached: None,
+            asked_disk: false,
+            waits_for_disk: false,
             n_kept: 0,
             announced: VecDeque::new(),
             answer,

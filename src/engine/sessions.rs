@@ -7,9 +7,11 @@
 
 use std::collections::BTreeMap;
 use std::sync::{Mutex, PoisonError};
-use std::time::{Duration, Instant, SystemTime};
+use std::time::{Duration, Instant, SystemTime, UNIX_EPOCH};
 
 use super::request::Violation;
+
+mod record;
 
 /// The longest id of a session. Unit: bytes.
 pub const MAX_SESSION_ID_BYTES: usize = 128;
@@ -75,6 +77,8 @@ struct Table {
     n_made: u64,
     /// Grows when a session is made or goes.
     version: u64,
+    /// Grows when anything changes.
+    n_changes: u64,
 }
 
 #[derive(Debug)]
@@ -106,7 +110,7 @@ impl Sessions {
     ///
     /// # Errors
     /// If the draft is wrong, there is such a session, or there are too many.
-    pub fn create(&self, draft: SessionDraft) -> Result<Session, SessionError> {
+    pub(super) fn create(&self, draft: SessionDraft) -> Result<Session, SessionError> {
         let wrong =
             |field: &str, problem| Err(SessionError::Field(Violation { field: field.to_owned(), problem }));
         if let Err(problem) = check_session_id(&draft.id) {
@@ -126,7 +130,7 @@ impl Sessions {
     ///
     /// # Errors
     /// If the id is none, or there are too many sessions.
-    pub fn open(&self, id: &str) -> Result<(), SessionError> {
+    pub(super) fn open(&self, id: &str) -> Result<(), SessionError> {
         check_session_id(id)
             .map_err(|problem| SessionError::Field(Violation { field: "session".to_owned(), problem }))?;
         self.with(|table, now| match table.all.contains_key(id) {
@@ -151,7 +155,7 @@ impl Sessions {
     pub(super) fn delete(&self, id: &str) -> bool {
         self.with(|table, _| {
             let is_gone = table.all.remove(id).is_some();
-            table.version += u64::from(is_gone);
+            table.has_changed(is_gone);
             is_gone
         })
     }
@@ -175,6 +179,39 @@ impl Sessions {
         self.with(|table, _| table.version)
     }
 
+    /// Grows when anything changes.
+    pub(super) fn n_changes(&self) -> u64 {
+        self.with(|table, _| table.n_changes)
+    }
+
+    /// All sessions as bytes, for another process to [`restore`](Self::restore).
+    pub(super) fn record(&self) -> Vec<u8> {
+        self.with(|table, _| record::encode(table.all.values().map(|entry| (&entry.session, entry.by_use))))
+    }
+
+    /// Takes up the sessions of a record that have not expired since, beside those that there are.
+    ///
+    /// # Errors
+    /// If it is no such record; nothing is taken up then.
+    pub(super) fn restore(&self, bytes: &[u8]) -> Result<(), &'static str> {
+        let sessions = record::decode(bytes)?;
+        self.with(|table, now| {
+            for (session, by_use) in sessions {
+                // A clock that went back says that they were used just now.
+                let unused = session.last_used.elapsed().unwrap_or_default();
+                let left = session.ttl.saturating_sub(unused);
+                if left.is_zero() || table.all.len() >= MAX_SESSIONS || table.all.contains_key(&session.id) {
+                    continue;
+                }
+                table.n_made += 1;
+                table.has_changed(true);
+                let entry = Entry { serial: table.n_made, expires_at: now + left, by_use, session };
+                table.all.insert(entry.session.id.clone(), entry);
+            }
+        });
+        Ok(())
+    }
+
     /// The serial of the session, and whether it is pinned.
     pub(super) fn serial(&self, id: &str) -> Option<(u64, bool)> {
         self.with(|table, _| table.all.get(id).map(|entry| (entry.serial, entry.session.pinned)))
@@ -190,9 +227,16 @@ impl Sessions {
         let mut table = self.0.lock().unwrap_or_else(PoisonError::into_inner);
         let n_before = table.all.len();
         table.all.retain(|_, entry| now < entry.expires_at);
-        table.version += u64::from(table.all.len() < n_before);
+        let is_gone = table.all.len() < n_before;
+        table.has_changed(is_gone);
         f(&mut table, now)
     }
+}
+
+/// The system's time in whole microseconds, as records have it.
+fn now_us() -> SystemTime {
+    let since = SystemTime::now().duration_since(UNIX_EPOCH).unwrap_or_default();
+    UNIX_EPOCH + Duration::from_micros(since.as_micros() as u64)
 }
 
 impl Table {
@@ -202,8 +246,9 @@ impl Table {
             let oldest = by_use.min_by_key(|(_, entry)| entry.expires_at).map(|(id, _)| id.clone());
             self.all.remove(&oldest.ok_or(SessionError::TooMany)?);
         }
-        let ttl = draft.ttl.unwrap_or(DEFAULT_TTL);
-        let created = SystemTime::now();
+        // Whole seconds, as records have it.
+        let ttl = Duration::from_secs(draft.ttl.unwrap_or(DEFAULT_TTL).as_secs());
+        let created = now_us();
         let session = Session {
             id: draft.id.clone(),
             created,
@@ -214,15 +259,22 @@ impl Table {
             n_tokens: 0,
         };
         self.n_made += 1;
-        self.version += 1;
+        self.has_changed(true);
         let entry = Entry { session: session.clone(), serial: self.n_made, expires_at: now + ttl, by_use };
         self.all.insert(draft.id, entry);
         Ok(session)
     }
 
+    /// `version`: whether a session was made or has gone.
+    fn has_changed(&mut self, version: bool) {
+        self.version += u64::from(version);
+        self.n_changes += u64::from(version);
+    }
+
     fn used(&mut self, id: &str, now: Instant) -> Option<&mut Session> {
         let entry = self.all.get_mut(id)?;
-        entry.session.last_used = SystemTime::now();
+        self.n_changes += 1;
+        entry.session.last_used = now_us();
         entry.expires_at = now + entry.session.ttl;
         Some(&mut entry.session)
     }
@@ -265,6 +317,29 @@ mod tests {
         let version = sessions.version();
         assert!(!there(MIN_TTL * 2));
         assert!(sessions.version() > version && !sessions.admit("kitchen") && sessions.admit("attic"));
+    }
+
+    #[test]
+    fn sessions_outlast_a_restart() {
+        let sessions = Sessions::default();
+        sessions.create(SessionDraft { pinned: true, ttl: Some(MIN_TTL), ..draft("kitchen") }).unwrap();
+        sessions.open("attic").unwrap();
+        assert!(sessions.admit("kitchen"));
+        sessions.said("kitchen", 77);
+        let record = sessions.record();
+        let again = Sessions::default();
+        again.restore(&record).unwrap();
+        assert_eq!(again.list(), sessions.list());
+        assert!(again.version() > 0);
+        assert_eq!(again.record(), record);
+        // Of those that are there already the newer counts.
+        assert!(again.delete("attic"));
+        again.restore(&record).unwrap();
+        assert_eq!(again.list().len(), 2);
+        for n in 0..record.len() {
+            let whole = [0, 1 + 5 + 8 * 5 + 2].contains(&n);
+            assert_eq!(Sessions::default().restore(&record[..n]).is_ok(), whole, "{n} bytes");
+        }
     }
 
     #[test]

@@ -3,6 +3,7 @@
 use std::time::Duration;
 
 use super::histogram::Histogram;
+use crate::prefix_store::StoreStats;
 
 /// A copy of the counters at one moment.
 #[derive(Clone, Debug, Default, PartialEq)]
@@ -43,6 +44,8 @@ pub struct Stats {
     pub prefix_bytes: u64,
     /// The most that `kv_bytes_in_use` and `prefix_bytes` can be together. Unit: bytes.
     pub kv_bytes_bound: u64,
+    /// Prefixes on disk, where they are kept there.
+    pub store: Option<StoreStats>,
     /// The per-layer embedding table, where the model has one.
     pub rows: Option<RowStats>,
 }

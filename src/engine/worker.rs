@@ -18,12 +18,14 @@ use super::event::{Delta, Done, Event, Failure, FinishReason, Timings, Usage, ms
 use super::held::Held;
 use super::life::{End, Ending, Life};
 use super::options::EngineOptions;
+use super::persist::Persisting;
 use super::prefix_cache::PrefixCache;
 use super::request::Request;
 use super::scheduler::{Action, Pace, Scheduler, Slot};
 use super::sequence::{Answer, Chosen, Sequence, announce};
 use super::shared::Shared;
 use super::stats::Outcome;
+use crate::prefix_store::PrefixStore;
 use crate::tokenizer::Tokenizer;
 
 /// A request on its way to a slot.
@@ -49,6 +51,8 @@ pub(super) struct Worker<B: Backend> {
     pub(super) held: BTreeMap<String, Held>,
     /// The version of the table of sessions that `held` was compared with.
     pub(super) sessions_seen: u64,
+    /// Where prefixes outlast the process, if anywhere.
+    pub(super) disk: Option<Persisting>,
 }
 
 impl<B: Backend> Worker<B> {
@@ -58,6 +62,7 @@ impl<B: Backend> Worker<B> {
         options: EngineOptions,
         shared: Arc<Shared>,
         jobs: Receiver<Job>,
+        store: Option<PrefixStore>,
     ) -> Self {
         Self {
             prefixes: PrefixCache::new(backend.lookback()),
@@ -71,6 +76,7 @@ impl<B: Backend> Worker<B> {
             pace: Pace::default(),
             held: BTreeMap::new(),
             sessions_seen: 0,
+            disk: store.map(Persisting::new),
             options,
         }
     }
@@ -84,17 +90,25 @@ impl<B: Backend> Worker<B> {
             self.end_what_is_due(now);
             self.let_go_of_sessions();
             self.fill_slots(now);
+            self.take_restored();
             self.begin_what_can();
+            let is_over = self.shared.is_over();
+            self.write_what_is_due(now, is_over);
             self.publish_gauges();
             let slots: Vec<Slot> =
                 self.slots.iter_mut().map(|s| s.as_mut().map_or(Slot::Free, |s| s.slot(now))).collect();
             match self.scheduler.next(&slots) {
                 Action::Prefill { slot, range } => self.prefill(slot, range),
                 Action::Decode { slots } => self.decode(&slots),
-                Action::Idle if self.shared.is_over() => return,
+                // What is being written may take until the end of the drain.
+                Action::Idle if is_over && (self.is_written() || self.is_past_drain(now)) => return,
                 Action::Idle => self.sleep(now),
             }
         }
+    }
+
+    fn is_past_drain(&self, now: Instant) -> bool {
+        self.shared.drain.get().is_some_and(|&drain| drain <= now)
     }
 
     /// Ends requests, waiting or in a slot, that are due.
@@ -309,6 +323,7 @@ impl<B: Backend> Worker<B> {
             s.prefix_tokens = self.prefixes.n_tokens();
             s.prefix_bytes = self.prefixes.n_bytes();
             s.rows = rows;
+            s.store = self.disk.as_ref().map(|disk| disk.store.stats());
         });
     }
 
@@ -319,7 +334,7 @@ impl<B: Backend> Worker<B> {
         let stalls =
             self.slots.iter().flatten().filter_map(|s| s.parked?.checked_add(self.options.stall_limit));
         let drain = self.shared.drain.get().copied().filter(|_| self.shared.in_flight() > 0);
-        let due = lives.filter_map(Life::next_due).chain(stalls).chain(drain).min();
+        let due = lives.filter_map(Life::next_due).chain(stalls).chain(drain).chain(self.next_write()).min();
         self.shared.idle.store(true, Ordering::Relaxed);
         match due {
             Some(due) => thread::park_timeout(due.saturating_duration_since(now)),

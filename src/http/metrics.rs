@@ -13,6 +13,7 @@ use axum::routing::get;
 
 use crate::board::{self, Root};
 use crate::engine::{EngineHandle, Histogram, RowStats, Stats};
+use crate::prefix_store::StoreStats;
 use crate::serving::{Life, State};
 
 pub(super) fn routes() -> Router<Arc<State>> {
@@ -50,6 +51,7 @@ fn of_engine(engine: &EngineHandle, page: &mut Page) {
         kv_bytes_in_use,
         prefix_bytes,
         kv_bytes_bound,
+        store,
         rows,
         ..
     } = engine.stats();
@@ -91,9 +93,33 @@ fn of_engine(engine: &EngineHandle, page: &mut Page) {
     page.gauge("pled_prefix_bytes", "Keys and values kept for later requests.", prefix_bytes);
     page.gauge("pled_kv_bound_bytes", "The most that both together can be.", kv_bytes_bound);
     page.gauge("pled_resident_weights_bytes", "Weights in memory.", engine.model().resident_bytes);
+    if let Some(store) = store {
+        of_store(store, page);
+    }
     if let Some(rows) = rows {
         of_rows(rows, page);
     }
+}
+
+fn of_store(store: StoreStats, page: &mut Page) {
+    let StoreStats {
+        pieces,
+        bytes,
+        written_bytes,
+        restored_tokens,
+        damaged,
+        foreign,
+        refused,
+        failed_writes,
+    } = store;
+    page.gauge("pled_store_pieces", "Pieces of prefixes on disk that can be used.", pieces);
+    page.gauge("pled_store_bytes", "Their files, and those of other models.", bytes);
+    page.counter("pled_store_written_bytes_total", "Bytes written for prefixes and sessions.", written_bytes);
+    page.counter("pled_store_restored_tokens_total", "Tokens restored from disk.", restored_tokens);
+    page.counter("pled_store_damaged_total", "Files found damaged; none was used.", damaged);
+    page.gauge("pled_store_foreign", "Files found at the start that are not of this model.", foreign);
+    page.counter("pled_store_refused_total", "Pieces not written for want of budget or room.", refused);
+    page.counter("pled_store_failed_writes_total", "Writes that failed.", failed_writes);
 }
 
 /// What the board tells, which only some do.

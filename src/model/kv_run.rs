@@ -8,7 +8,7 @@ use std::ops::Range;
 
 use super::error::OutOfMemory;
 use super::hparams::LayerKind;
-use super::kv_cache::{KvCache, LayerKv, Values};
+use super::kv_cache::{KvCache, KvType, LayerKv, Values};
 
 /// Keys and values of consecutive tokens in all layers of one kind.
 #[derive(Debug)]
@@ -23,6 +23,47 @@ impl KvRun {
     /// Bytes of keys and values.
     pub fn n_bytes(&self) -> usize {
         self.values.n_bytes()
+    }
+
+    /// The keys and values, little-endian; of groups of bytes first all bytes, then all scales.
+    pub fn to_bytes(&self) -> Vec<u8> {
+        let mut out = Vec::with_capacity(self.n_bytes());
+        match &self.values {
+            Values::F16(bits) => out.extend(bits.iter().flat_map(|v| v.to_le_bytes())),
+            Values::Q8 { codes, scales } => {
+                out.extend(codes.iter().map(|code| code.cast_unsigned()));
+                out.extend(scales.iter().flat_map(|v| v.to_le_bytes()));
+            }
+            Values::F32(values) => out.extend(values.iter().flat_map(|v| v.to_le_bytes())),
+        }
+        out
+    }
+
+    /// The run of `n_values` numbers of this type that these are the bytes of; `None` if they are not so many.
+    pub(super) fn of_bytes(
+        kv_type: KvType,
+        kind: LayerKind,
+        positions: Range<usize>,
+        n_values: usize,
+        bytes: &[u8],
+    ) -> Result<Option<Self>, OutOfMemory> {
+        let mut values = Values::zeroed(kv_type, n_values)?;
+        if bytes.len() != values.n_bytes() {
+            return Ok(None);
+        }
+        let two = |chunk: &[u8]| u16::from_le_bytes(chunk.try_into().expect("chunks of two"));
+        match &mut values {
+            Values::F16(bits) => bits.iter_mut().zip(bytes.chunks_exact(2)).for_each(|(v, b)| *v = two(b)),
+            Values::Q8 { codes, scales } => {
+                let (of_codes, of_scales) = bytes.split_at(codes.len());
+                codes.iter_mut().zip(of_codes).for_each(|(code, byte)| *code = byte.cast_signed());
+                scales.iter_mut().zip(of_scales.chunks_exact(2)).for_each(|(v, b)| *v = two(b));
+            }
+            Values::F32(values) => values.iter_mut().zip(bytes.chunks_exact(4)).for_each(|(v, b)| {
+                *v = f32::from_le_bytes(b.try_into().expect("chunks of four"));
+            }),
+        }
+        Ok(Some(Self { kind, positions, values }))
     }
 }
 

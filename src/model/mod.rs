@@ -33,6 +33,7 @@ pub use weights::RowTable;
 
 use crate::gguf::quote;
 use crate::ops::Compute;
+use std::ops::Range;
 use std::sync::Arc;
 use weights::Weights;
 
@@ -43,6 +44,7 @@ pub struct Model {
     weights: Weights,
     row_table: Option<RowTable>,
     kv_type: KvType,
+    weights_digest: u64,
     compute: Arc<Compute>,
 }
 
@@ -59,9 +61,9 @@ impl Model {
     pub fn load(file: &ModelFile, compute: Arc<Compute>) -> Result<Self, ModelError> {
         let hparams = read_hparams(file)?;
         let row_table = weights::row_table(file, &hparams)?;
-        let weights = weights::load(file, &hparams)?;
+        let (weights, weights_digest) = weights::load(file, &hparams)?;
         let kv_type = weights.kv_type();
-        Ok(Self { hparams, weights, row_table, kv_type, compute })
+        Ok(Self { hparams, weights, row_table, kv_type, weights_digest, compute })
     }
 
     /// Hyper-parameters.
@@ -86,6 +88,28 @@ impl Model {
     /// If the system does not give that much memory.
     pub fn new_kv(&self, n_ctx: usize, max_chunk: usize) -> Result<KvCache, OutOfMemory> {
         KvCache::new(&self.hparams, self.kv_type, n_ctx, max_chunk)
+    }
+
+    /// The run of `positions` in layers of `kind` that [`KvRun::to_bytes`] made these bytes of; `None` if they are not
+    /// as many as such a run has.
+    ///
+    /// # Errors
+    /// If the system does not give that much memory.
+    pub fn kv_run(
+        &self,
+        kind: LayerKind,
+        positions: Range<usize>,
+        bytes: &[u8],
+    ) -> Result<Option<KvRun>, OutOfMemory> {
+        let layers = (0..self.hparams.n_layer()).filter(|&i| self.hparams.owns_kv(i));
+        let layers = layers.map(|i| &self.hparams.layers[i]).filter(|layer| layer.kind == kind);
+        let n_values = layers.map(|layer| 2 * layer.n_embd_kv() * positions.len()).sum();
+        KvRun::of_bytes(self.kv_type, kind, positions, n_values, bytes)
+    }
+
+    /// A digest of every weight in memory, for telling models apart.
+    pub fn weights_digest(&self) -> u64 {
+        self.weights_digest
     }
 
     /// Keeps keys and values as `kv_type` in caches made from now on.

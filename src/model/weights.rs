@@ -292,8 +292,8 @@ impl Source for Loaded {
     }
 }
 
-/// Binds, reads and builds all weights.
-pub(super) fn load(file: &ModelFile, hp: &HParams) -> Result<Weights, ModelError> {
+/// Binds, reads and builds all weights. Also gives a digest of them.
+pub(super) fn load(file: &ModelFile, hp: &HParams) -> Result<(Weights, u64), ModelError> {
     let mut planner = Planner { file, planned: Vec::new(), n_bytes: 0 };
     bind(hp, &mut planner)?;
     refuse_unknown(file, hp, &planner.planned)?;
@@ -301,14 +301,26 @@ pub(super) fn load(file: &ModelFile, hp: &HParams) -> Result<Weights, ModelError
     planned.sort_by_key(|p| (p.tensor.part, p.tensor.offset));
     let mut bytes = AlignedBytes::zeroed(n_bytes)?;
     let mut places = HashMap::with_capacity(planned.len());
+    let mut digest = FNV_BASIS;
     for Planned { tensor, format, place } in planned {
         file.parts[tensor.part].read_bulk(tensor.offset, &mut bytes[place.clone()])?;
+        // While they are in the processor's cache, and as they stand in the file: in its order.
+        digest = fnv(digest, crc32c::crc32c(&bytes[place.clone()]));
         places.insert(tensor.name.clone(), (format, place));
     }
     for part in &file.parts {
         part.check_unchanged()?;
     }
-    bind(hp, &mut Loaded { bytes: Arc::new(bytes), places })
+    Ok((bind(hp, &mut Loaded { bytes: Arc::new(bytes), places })?, digest))
+}
+
+/// FNV-1a over checksums: 64 bits, of which every checksum may change every one.
+const FNV_BASIS: u64 = 0xcbf2_9ce4_8422_2325;
+
+fn fnv(digest: u64, sum: u32) -> u64 {
+    sum.to_le_bytes()
+        .iter()
+        .fold(digest, |digest, &byte| (digest ^ u64::from(byte)).wrapping_mul(0x100_0000_01b3))
 }
 
 /// Tensors of layers that share keys and values which writers keep although nobody reads them.

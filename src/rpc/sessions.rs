@@ -62,7 +62,7 @@ impl SessionService for Service {
         let negative = |e| Problem::field("ttl", format!("is no positive duration: {e}"));
         let ttl = ttl.map(Duration::try_from).transpose().map_err(negative)?;
         let id = if session_id.is_empty() { self.state.unique_name() } else { session_id };
-        let made = ready.engine.sessions().create(SessionDraft { id, ttl, pinned }).map_err(Problem::from)?;
+        let made = ready.engine.create_session(SessionDraft { id, ttl, pinned }).map_err(Problem::from)?;
         Ok(Response::new(pb::CreateSessionResponse { session: Some(made.into()) }))
     }
 

@@ -6,6 +6,7 @@ use super::pb::{self, generate_stream_response as stream};
 use crate::engine::{
     Delta, Done, EngineHandle, FinishReason, ModelInfo, Quantization, RowStats, Stats, Timings, Usage,
 };
+use crate::prefix_store::StoreStats;
 use crate::sampling::{Logprobs, SamplingParams, TokenLogprob};
 use crate::tokenizer::Tokenizer;
 
@@ -187,7 +188,21 @@ pub(super) fn stats(engine: &EngineHandle) -> pb::GetStatsResponse {
             cached_tokens: s.cached_tokens,
             tokens: s.prefix_tokens as u64,
             bytes: s.prefix_bytes,
+            store: s.store.map(store),
         }),
+    }
+}
+
+fn store(s: StoreStats) -> pb::PrefixStoreStats {
+    pb::PrefixStoreStats {
+        pieces: s.pieces as u64,
+        bytes: s.bytes,
+        written_bytes: s.written_bytes,
+        restored_tokens: s.restored_tokens,
+        damaged: s.damaged,
+        foreign: s.foreign,
+        refused: s.refused,
+        failed_writes: s.failed_writes,
     }
 }
 

@@ -209,8 +209,14 @@ async fn dropping_an_answer_cancels_it() {
 #[tokio::test(flavor = "multi_thread")]
 async fn a_model_without_marks_for_turns_knows_no_conversations() {
     let backend = Scripted::new(Script::default());
-    let engine =
-        Engine { backend, tokenizer: tokenizer(), chat: None, model: model_info(), options: OPTIONS };
+    let engine = Engine {
+        backend,
+        tokenizer: tokenizer(),
+        chat: None,
+        model: model_info(),
+        options: OPTIONS,
+        store: None,
+    };
     let server = Server::over(engine.start().unwrap()).await;
     let status = server.generation().await.chat(chat("x")).await.unwrap_err();
     assert_eq!(status.code(), Code::FailedPrecondition);

@@ -286,8 +286,14 @@ fn a_sequence_without_memory_fails_alone() {
     assert_eq!(hear_all(f.submit(draft(&[BOS, 321], 3))).token_ids, answer(&[BOS, 321], 3));
 
     let none = Scripted::new(Script { room: Some(0), ..Script::default() });
-    let engine =
-        Engine { backend: none, tokenizer: tokenizer(), chat: chat(), model: model_info(), options: OPTIONS };
+    let engine = Engine {
+        backend: none,
+        tokenizer: tokenizer(),
+        chat: chat(),
+        model: model_info(),
+        options: OPTIONS,
+        store: None,
+    };
     let error = engine.start().unwrap_err().to_string();
     assert!(error.contains("64000 bytes") && error.contains("n_ctx"), "{error}");
 }

@@ -12,6 +12,7 @@ mod load;
 mod ollama;
 mod openai;
 mod peers;
+mod persist;
 mod real;
 mod reuse;
 mod scripted;

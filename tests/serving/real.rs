@@ -6,6 +6,7 @@ use pled::engine::{Draft, Engine, EngineHandle, EngineOptions, ModelBackend, Mod
 use pled::model::{KvType, Model, ModelFile};
 use pled::ops::{Compute, Kernels, Pool};
 use pled::ple::{Mode, Options, RowStore, TableLayout};
+use pled::prefix_store::PrefixStore;
 use pled::sampling::SamplingParams;
 use pled::storage::DataFile;
 use pled::tokenizer::Tokenizer;
@@ -24,9 +25,21 @@ pub(crate) fn engine_of(file: ModelFile, mode: Mode, options: EngineOptions) -> 
 
 /// An engine that keeps keys and values as `kv_type`.
 pub(crate) fn engine_keeping(file: ModelFile, kv_type: KvType, options: EngineOptions) -> EngineHandle {
+    engine_over_disk(file, Some(kv_type), options, None)
+}
+
+/// The same, and whose prefixes outlast it in `store`.
+pub(crate) fn engine_over_disk(
+    file: ModelFile,
+    kv_type: Option<KvType>,
+    options: EngineOptions,
+    store: Option<PrefixStore>,
+) -> EngineHandle {
     let mut model = load(&file);
-    model.set_kv_type(kv_type).unwrap();
-    engine_over(file, model, options, |part, layout| {
+    if let Some(kv_type) = kv_type {
+        model.set_kv_type(kv_type).unwrap();
+    }
+    engine_over(file, model, options, store, |part, layout| {
         RowStore::open(part, layout, Options { mode: Mode::Auto, cache_bytes: 1 << 20, read_threads: 2 })
             .unwrap()
     })
@@ -39,7 +52,7 @@ pub(crate) fn engine_with(
     open: impl FnOnce(Arc<DataFile>, TableLayout) -> RowStore,
 ) -> EngineHandle {
     let model = load(&file);
-    engine_over(file, model, options, open)
+    engine_over(file, model, options, None, open)
 }
 
 fn load(file: &ModelFile) -> Model {
@@ -51,6 +64,7 @@ fn engine_over(
     mut file: ModelFile,
     model: Model,
     options: EngineOptions,
+    prefixes: Option<PrefixStore>,
     open: impl FnOnce(Arc<DataFile>, TableLayout) -> RowStore,
 ) -> EngineHandle {
     let tokenizer = Arc::new(Tokenizer::from_metadata(&mut file.gguf.metadata).unwrap());
@@ -60,7 +74,7 @@ fn engine_over(
     });
     let info = ModelInfo::of(&file, &model);
     let backend = ModelBackend::new(model, store, &options).unwrap();
-    Engine { backend, tokenizer, chat: None, model: info, options }.start().unwrap()
+    Engine { backend, tokenizer, chat: None, model: info, options, store: prefixes }.start().unwrap()
 }
 
 fn greedy(run: &Run) -> Draft {

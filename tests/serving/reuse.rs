@@ -11,13 +11,13 @@ use super::real::{engine_keeping, engine_of};
 use super::scripted::*;
 
 /// With room for prefixes.
-const KEEPING: EngineOptions = EngineOptions { kept_contexts: 1, n_ctx: 256, ..OPTIONS };
+pub(crate) const KEEPING: EngineOptions = EngineOptions { kept_contexts: 1, n_ctx: 256, ..OPTIONS };
 
 /// Numbers that look random and are the same in every run.
-struct Dice(u64);
+pub(crate) struct Dice(pub(crate) u64);
 
 impl Dice {
-    fn below(&mut self, n: usize) -> usize {
+    pub(crate) fn below(&mut self, n: usize) -> usize {
         self.0 ^= self.0 << 13;
         self.0 ^= self.0 >> 7;
         self.0 ^= self.0 << 17;
@@ -34,21 +34,21 @@ impl Dice {
 }
 
 /// People who talk: histories that begin alike, go on, fork, and are edited.
-struct House {
+pub(crate) struct House {
     dice: Dice,
     instructions: Vec<Vec<u32>>,
     histories: Vec<Vec<u32>>,
 }
 
 impl House {
-    fn new(seed: u64) -> Self {
+    pub(crate) fn new(seed: u64) -> Self {
         let mut dice = Dice(seed);
         let instructions = [30, 64, 100].into_iter().map(|n| [vec![BOS], dice.tokens(n)].concat()).collect();
         Self { dice, instructions, histories: Vec::new() }
     }
 
     /// What is asked next.
-    fn ask(&mut self) -> Draft {
+    pub(crate) fn ask(&mut self) -> Draft {
         let dice = &mut self.dice;
         let known = dice.below(self.histories.len().max(1));
         let mut prompt = match (dice.below(8), self.histories.get(known)) {
@@ -77,7 +77,7 @@ impl House {
         Draft { prompt, sampling, stopping, top_logprobs: Some(20), ..Draft::default() }
     }
 
-    fn hear(&mut self, draft: &Draft, answer: &Answer) {
+    pub(crate) fn hear(&mut self, draft: &Draft, answer: &Answer) {
         self.histories.push([&draft.prompt[..], &answer.tokens].concat());
         if self.histories.len() > 12 {
             let forgotten = self.dice.below(12);
@@ -88,17 +88,17 @@ impl House {
 
 /// The tokens, and of each the probabilities that all logits went into.
 #[derive(Debug, PartialEq)]
-struct Answer {
+pub(crate) struct Answer {
     tokens: Vec<u32>,
     logprobs: Vec<Logprobs>,
 }
 
-fn submit(engine: &EngineHandle, draft: &Draft) -> Generation {
+pub(crate) fn submit(engine: &EngineHandle, draft: &Draft) -> Generation {
     engine.submit(Request::new(draft.clone(), engine.limits()).unwrap()).unwrap()
 }
 
 /// The answer and how many tokens of the prompt were known.
-fn hear(mut generation: Generation) -> (Answer, usize) {
+pub(crate) fn hear(mut generation: Generation) -> (Answer, usize) {
     let mut answer = Answer { tokens: Vec::new(), logprobs: Vec::new() };
     while let Some(event) = generation.blocking_next() {
         match event {

@@ -217,6 +217,15 @@ impl Backend for Scripted {
         positions.len() as u64 * KV_BYTES_PER_TOKEN / 2
     }
 
+    fn bytes_of_kept(&self, (positions, kind): &Self::Kept) -> Vec<u8> {
+        format!("{positions:?} {kind:?}").into_bytes()
+    }
+
+    fn kept_of_bytes(&self, positions: Range<usize>, kind: LayerKind, bytes: &[u8]) -> Option<Self::Kept> {
+        let kept = (positions, kind);
+        (self.bytes_of_kept(&kept) == bytes).then_some(kept)
+    }
+
     fn resume(&mut self, seq: &mut ScriptedSeq, n_tokens: usize, kept: &[&Self::Kept]) {
         assert!(seq.n_tokens == 0 && seq.announced.is_empty(), "not a new sequence");
         let held = |kind, position| kept.iter().any(|(p, k)| *k == kind && p.contains(&position));
@@ -298,6 +307,7 @@ pub(crate) const OPTIONS: EngineOptions = EngineOptions {
     n_ctx: 64,
     max_sessions: 3,
     kept_contexts: 0,
+    worth_tokens: 256,
     queue_depth: 2,
     prefill_chunk: 4,
     event_room: 8,
@@ -335,9 +345,8 @@ pub(crate) fn model_info() -> ModelInfo {
 pub(crate) fn start(script: Script, options: EngineOptions) -> Fixture {
     let backend = Scripted::new(script);
     let (log, n_live) = (Arc::clone(&backend.log), Arc::clone(&backend.n_live));
-    let engine = Engine { backend, tokenizer: tokenizer(), chat: chat(), model: model_info(), options }
-        .start()
-        .unwrap();
+    let (tokenizer, chat, model) = (tokenizer(), chat(), model_info());
+    let engine = Engine { backend, tokenizer, chat, model, options, store: None }.start().unwrap();
     Fixture { engine, log, n_live }
 }
 

@@ -101,7 +101,7 @@ async fn what_is_wrong_with_a_session_is_named() {
 async fn a_prompt_is_computed_ahead_and_no_token_chosen() {
     let f = start(Script::default(), KEEPING);
     let server = Server::over(f.engine.clone()).await;
-    f.engine.sessions().open("hall").unwrap();
+    f.engine.open_session("hall").unwrap();
     let mut sessions = server.sessions().await;
     let prewarm =
         |prompt| pb::PrewarmSessionRequest { name: "sessions/hall".to_owned(), prompt: Some(prompt) };
@@ -140,8 +140,8 @@ async fn what_is_pinned_outlasts_what_others_compute_and_goes_with_its_session()
     let server = Server::over(f.engine.clone()).await;
     let mut client = server.generation().await;
     let pinned = SessionDraft { id: "pinned".to_owned(), pinned: true, ..SessionDraft::default() };
-    f.engine.sessions().create(pinned).unwrap();
-    f.engine.sessions().open("plain").unwrap();
+    f.engine.create_session(pinned).unwrap();
+    f.engine.open_session("plain").unwrap();
     let (mine, others) = (letters(80), [&[300][..], &letters(79)].concat());
     client.generate(of_session(&mine, "sessions/pinned")).await.unwrap();
     client.generate(of_session(&others, "sessions/plain")).await.unwrap();
@@ -152,12 +152,15 @@ async fn what_is_pinned_outlasts_what_others_compute_and_goes_with_its_session()
         }
     };
     crowd().await;
-    let known = |prompt: &[u32]| hear_all(f.submit(draft(prompt, 1))).done().usage.cached_tokens;
-    assert_eq!(known(&mine), 79);
-    assert_eq!(known(&others), 0);
+    let known = async |prompt: &[u32]| {
+        let answered = server.generation().await.generate(request(prompt, 1)).await.unwrap().into_inner();
+        answered.usage.unwrap().cached_tokens
+    };
+    assert_eq!(known(&mine).await, 79);
+    assert_eq!(known(&others).await, 0);
     assert!(f.engine.delete_session("pinned") && !f.engine.delete_session("pinned"));
     crowd().await;
-    assert_eq!(known(&mine), 0);
+    assert_eq!(known(&mine).await, 0);
 }
 
 /// A stream that names a session is one of its requests although it is not read to its end.
@@ -165,7 +168,7 @@ async fn what_is_pinned_outlasts_what_others_compute_and_goes_with_its_session()
 async fn a_cancelled_answer_counts_for_its_session() {
     let f = start(Script::default(), KEEPING);
     let server = Server::over(f.engine.clone()).await;
-    f.engine.sessions().open("hall").unwrap();
+    f.engine.open_session("hall").unwrap();
     let asked = pb::GenerateRequest { session: "sessions/hall".to_owned(), ..request(&letters(40), 200) };
     let mut stream = server.generation().await.generate_stream(asked).await.unwrap().into_inner();
     while !matches!(next(&mut stream).await.unwrap(), Some(Event::Delta(_))) {}
@@ -193,7 +196,7 @@ async fn a_user_of_http_has_a_session() {
     // Where there is no room for a session it is done without.
     for i in 0..MAX_SESSIONS {
         let draft = SessionDraft { id: format!("{i}"), ..SessionDraft::default() };
-        assert!(f.engine.sessions().create(draft).is_ok() || i >= MAX_SESSIONS - 2);
+        assert!(f.engine.create_session(draft).is_ok() || i >= MAX_SESSIONS - 2);
     }
     assert_eq!(post(server.addr, "/v1/completions", &ask("berta")).await.status, 200);
     assert!(f.engine.sessions().get("user-berta").is_none());

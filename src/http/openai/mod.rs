@@ -121,7 +121,7 @@ async fn begin(
     let defaults = &ready.engine.model().default_sampling;
     let (input, mut rest, form) = body.translate(kind, defaults, request_id)?;
     if !rest.session.is_empty() {
-        match ready.engine.sessions().open(&rest.session) {
+        match ready.engine.open_session(&rest.session) {
             Ok(()) => {}
             // It changes no answer, so the request goes without.
             Err(SessionError::TooMany) => rest.session.clear(),

@@ -1,0 +1,268 @@
+//! The worker and the disk: which prefixes are worth writing, and bringing them back.
+//!
+//! Worth writing is what will be asked for again: what a second request begins with and does not go on with as the
+//! first did, what was computed ahead, and what a session has come to once nobody talks. Of these only what saves
+//! enough computing beside what is on the disk already: every write wears a card.
+//!
+//! Pieces are written one at a time between two steps, so that there are never copies of more than one. A prompt that
+//! the disk knows more of than the memory waits, as one does that another sequence is computing, while a thread reads;
+//! the others go on.
+
+use std::collections::VecDeque;
+use std::sync::mpsc::{Receiver, TryRecvError, channel};
+use std::thread;
+use std::time::{Duration, Instant};
+
+use super::backend::Backend;
+use super::held::Held;
+use super::prefix_cache::{BLOCK_TOKENS, Kept};
+use super::sessions::Sessions;
+use super::worker::Worker;
+use crate::model::LayerKind;
+use crate::prefix_store::{NewPart, NewPiece, PartKind, PrefixStore, Restored, Wanted};
+
+/// Blocks of a piece: few enough that a copy of their keys and values is small beside the model.
+const PIECE_BLOCKS: usize = 16;
+/// Prefixes that may wait to be written. More come again.
+const MAX_WORTH: usize = 16;
+/// A session is written when it was left alone for so long: before, it is likely to grow.
+const QUIET: Duration = Duration::from_secs(60);
+/// The table of sessions is written no more often.
+const TABLE_INTERVAL: Duration = Duration::from_secs(300);
+const TABLE: &str = "sessions";
+
+/// What the worker has to do with the disk.
+#[derive(Debug)]
+pub(super) struct Persisting {
+    pub(super) store: PrefixStore,
+    /// Prefixes that are to be written, if they are not.
+    worth: VecDeque<Vec<u32>>,
+    /// What is being read: the tokens of its blocks, and what comes of it.
+    restoring: Option<(Vec<u32>, Receiver<Option<Restored>>)>,
+    table: WrittenTable,
+}
+
+/// The state of the table of sessions that the disk has.
+#[derive(Debug)]
+struct WrittenTable {
+    version: u64,
+    n_changes: u64,
+    at: Instant,
+}
+
+impl Persisting {
+    /// For the engine's thread, which is woken when something was written.
+    pub(super) fn new(store: PrefixStore) -> Self {
+        store.wake(thread::current());
+        let table = WrittenTable { version: 0, n_changes: 0, at: Instant::now() };
+        Self { store, worth: VecDeque::new(), restoring: None, table }
+    }
+
+    /// Forgets of `tokens` what comes behind the first `n_shared`. Those may go with it, since pieces go whole; what
+    /// others begin with is written again.
+    pub(super) fn forget(&mut self, tokens: &[u32], n_shared: usize) {
+        self.worth.retain(|other| !other.starts_with(tokens));
+        if !self.store.forget(tokens.to_vec(), n_shared) {
+            log::warn!(
+                "too much waits to be written: what a session that is gone said stays on the disk for now"
+            );
+        } else if n_shared > 0 {
+            self.worth.push_back(tokens[..n_shared].to_vec());
+        }
+    }
+}
+
+/// Takes up the sessions that the disk knows of.
+pub(super) fn restore_sessions(store: &PrefixStore, sessions: &Sessions) {
+    if let Some(record) = store.record(TABLE)
+        && let Err(why) = sessions.restore(&record)
+    {
+        log::warn!("sessions are not restored: {why}");
+    }
+}
+
+fn part_kind(kind: LayerKind) -> PartKind {
+    match kind {
+        LayerKind::Full => PartKind::Full,
+        LayerKind::Sliding => PartKind::Sliding,
+    }
+}
+
+fn layer_kind(kind: PartKind) -> LayerKind {
+    match kind {
+        PartKind::Full => LayerKind::Full,
+        PartKind::Sliding => LayerKind::Sliding,
+    }
+}
+
+impl<B: Backend> Worker<B> {
+    /// Whether the sequence has to wait for the disk to give what it knows of the prompt.
+    pub(super) fn waits_for_disk(&mut self, i: usize) -> bool {
+        let (Some(disk), Some(sequence)) = (&mut self.disk, &mut self.slots[i]) else { return false };
+        if self.options.kept_contexts == 0 || sequence.asked_disk {
+            // What is being read may be for this one.
+            return sequence.waits_for_disk && disk.restoring.is_some();
+        }
+        let reusable = &sequence.tokens[..sequence.n_prompt - 1];
+        let mut plan = disk.store.plan(reusable, self.backend.lookback());
+        if plan.n_tokens < self.prefixes.n_known(reusable) + BLOCK_TOKENS {
+            return false;
+        }
+        // One at a time, so that no more than a context's worth is in flight; and it may bring what this one needs.
+        if disk.restoring.is_some() {
+            return true;
+        }
+        let prefixes = &self.prefixes;
+        plan.without(|path, kind| prefixes.get(path, layer_kind(kind)).is_some());
+        let tokens = plan.tokens.clone();
+        let (sender, receiver) = channel();
+        let engine = thread::current();
+        let read = move || {
+            // If nobody listens the engine has ended.
+            let _ = sender.send(plan.read());
+            engine.unpark();
+        };
+        if let Err(e) = thread::Builder::new().name("prefix-reader".to_owned()).spawn(read) {
+            log::warn!("no thread to restore a prefix: {e}");
+            sequence.asked_disk = true;
+            return false;
+        }
+        disk.restoring = Some((tokens, receiver));
+        (sequence.asked_disk, sequence.waits_for_disk) = (true, true);
+        true
+    }
+
+    /// Takes over what was read.
+    pub(super) fn take_restored(&mut self) {
+        let Some(disk) = &mut self.disk else { return };
+        let Some((_, receiver)) = &disk.restoring else { return };
+        let restored = match receiver.try_recv() {
+            Err(TryRecvError::Empty) => return,
+            Ok(restored) => restored,
+            // The thread has panicked; what it was to bring is computed.
+            Err(TryRecvError::Disconnected) => Some(Restored::new()),
+        };
+        let Some((tokens, _)) = disk.restoring.take() else { return };
+        let Some(mut restored) = restored else {
+            // A piece was no good, and is known no more. Without it the disk may still give something.
+            for sequence in self.slots.iter_mut().flatten().filter(|sequence| sequence.n_cached.is_none()) {
+                (sequence.asked_disk, sequence.waits_for_disk) = (false, false);
+            }
+            return;
+        };
+        for sequence in self.slots.iter_mut().flatten() {
+            sequence.waits_for_disk = false;
+        }
+        let bound = self.prefix_bound();
+        let backend = &self.backend;
+        self.prefixes.store(&tokens, 0, 0, bound, |positions, kind| {
+            let bytes = restored.remove(&(positions.start / BLOCK_TOKENS, part_kind(kind)))?;
+            let what = backend.kept_of_bytes(positions, kind, &bytes)?;
+            let n_bytes = backend.kept_bytes(&what);
+            Some(Kept { what, n_bytes })
+        });
+    }
+
+    /// Has a prefix written, if that saves enough.
+    pub(super) fn write_if_worth_it(&mut self, tokens: &[u32]) {
+        let Some(disk) = self.disk.as_mut().filter(|_| self.options.kept_contexts > 0) else { return };
+        let n_known = self.prefixes.n_known(tokens);
+        let n_written = disk.store.plan(&tokens[..n_known], self.backend.lookback()).n_tokens;
+        if n_known - n_written < self.options.worth_tokens.max(1) || disk.worth.len() >= MAX_WORTH {
+            return;
+        }
+        let tokens = &tokens[..n_known];
+        if !disk.worth.iter().any(|other| other.starts_with(tokens)) {
+            disk.worth.push_back(tokens.to_vec());
+        }
+    }
+
+    /// Gives the next piece to the writer, if it has none. `ending`: no more requests will come.
+    pub(super) fn write_what_is_due(&mut self, now: Instant, ending: bool) {
+        if self.disk.is_none() {
+            return;
+        }
+        let due = self
+            .held
+            .values_mut()
+            .filter(|held| held.unwritten_since.is_some_and(|since| ending || now >= since + QUIET));
+        let take = |held: &mut Held| {
+            held.unwritten_since = None;
+            held.tokens.clone()
+        };
+        let due: Vec<Vec<u32>> = due.map(take).collect();
+        due.iter().for_each(|tokens| self.write_if_worth_it(tokens));
+        self.write_table(now, ending);
+        while let Some(disk) = self.disk.as_ref().filter(|disk| disk.store.is_idle())
+            && let Some(tokens) = disk.worth.front()
+        {
+            let tokens = tokens.clone();
+            let is_taken = self
+                .next_piece(&tokens)
+                .is_some_and(|piece| self.disk.as_ref().is_some_and(|disk| disk.store.write(piece)));
+            match (&mut self.disk, is_taken) {
+                (Some(disk), false) => drop(disk.worth.pop_front()),
+                _ => return,
+            }
+        }
+    }
+
+    /// Whether nothing is left to be written.
+    pub(super) fn is_written(&self) -> bool {
+        self.disk.as_ref().is_none_or(|disk| disk.worth.is_empty() && disk.store.is_idle())
+    }
+
+    /// When something will be due to be written.
+    pub(super) fn next_write(&self) -> Option<Instant> {
+        // A writer that works wakes the engine when it is through.
+        let disk = self.disk.as_ref().filter(|disk| disk.store.is_idle())?;
+        let is_table_due = disk.table.n_changes != self.shared.sessions.n_changes();
+        let table = is_table_due.then(|| disk.table.at + TABLE_INTERVAL);
+        let sessions = self.held.values().filter_map(|held| held.unwritten_since?.checked_add(QUIET));
+        sessions.chain(table).min()
+    }
+
+    /// What is new or gone is written at once, uses now and then.
+    fn write_table(&mut self, now: Instant, ending: bool) {
+        let Some(Persisting { store, table, .. }) = &mut self.disk else { return };
+        let sessions = &self.shared.sessions;
+        let (version, n_changes) = (sessions.version(), sessions.n_changes());
+        let is_due = ending || version != table.version || now >= table.at + TABLE_INTERVAL;
+        if n_changes != table.n_changes
+            && is_due
+            && store.is_idle()
+            && store.write_record(TABLE, sessions.record())
+        {
+            *table = WrittenTable { version, n_changes, at: now };
+        }
+    }
+
+    /// The first blocks of `tokens` that are not written, of those that resuming at its end needs. `None` if there
+    /// are none, or they are forgotten.
+    fn next_piece(&self, tokens: &[u32]) -> Option<NewPiece> {
+        let disk = self.disk.as_ref()?;
+        let (path, n_known) = self.prefixes.along(tokens);
+        let seen_from = n_known.saturating_sub(self.backend.lookback());
+        let mut wanted: Vec<Wanted> = Vec::new();
+        for (block, _) in path.chunks(BLOCK_TOKENS).enumerate() {
+            wanted.push((block, PartKind::Full));
+            if (block + 1) * BLOCK_TOKENS > seen_from {
+                wanted.push((block, PartKind::Sliding));
+            }
+        }
+        let lacking = disk.store.lacking(&path, &wanted);
+        let first = lacking.first()?.0;
+        let mut parts = Vec::new();
+        let mut end = 0;
+        for (block, kind) in lacking.into_iter().take_while(|(block, _)| *block < first + PIECE_BLOCKS) {
+            let block_end = path.len().min((block + 1) * BLOCK_TOKENS);
+            let Some(kept) = self.prefixes.get(&path[..block_end], layer_kind(kind)) else {
+                // A window that is not whole says nothing to others.
+                continue;
+            };
+            parts.push(NewPart { block, kind, bytes: self.backend.bytes_of_kept(kept) });
+            end = block_end;
+        }
+        (!parts.is_empty()).then(|| NewPiece { tokens: path[..end].to_vec(), parts })
+    }
+}
