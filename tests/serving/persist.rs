@@ -104,7 +104,7 @@ fn answers_are_the_same_whatever_becomes_of_the_files() {
         for path in pieces(folder) {
             let mut bytes = fs::read(&path).unwrap();
             let at = dice.below(bytes.len());
-            match dice.below(4) {
+            match dice.below(6) {
                 0 => bytes[at] ^= 1 << dice.below(8),
                 1 => bytes.truncate(at),
                 2 => fs::rename(&path, path.with_extension("kv.tmp")).unwrap(),
@@ -115,8 +115,17 @@ fn answers_are_the_same_whatever_becomes_of_the_files() {
             }
         }
     };
-    let (_, stats) = talk_over_restarts("gemma4-ple/model-q4_0.gguf", None, damage);
-    assert!(stats.damaged > 2 && stats.restored_tokens > 0, "{stats:?}");
+    // How many files there are when a life ends is up to the thread that writes, so what the dice hit differs.
+    let (mut n_damaged, mut n_restored) = (0, 0);
+    for _ in 0..8 {
+        let (_, stats) = talk_over_restarts("gemma4-ple/model-q4_0.gguf", None, damage);
+        n_damaged += stats.damaged;
+        n_restored += stats.restored_tokens;
+        if n_damaged > 2 && n_restored > 0 {
+            return;
+        }
+    }
+    panic!("{n_damaged} damaged files were found, {n_restored} tokens restored");
 }
 
 #[test]
