@@ -86,6 +86,27 @@ fn built_in_templates_render_as_transformers_does() {
     }
 }
 
+/// A template that is not used, but says that its model is a large one: its answers begin with an empty thought.
+const OLD: &str = "{% for m in messages %}<|turn>{{ m.role }}\n{{ m.content }}<turn|>\n{% endfor %}<|turn>model\n{{ '<|channel>thought\\n<channel|>' }}";
+
+/// The published template of Gemma 4 is that of the large models.
+#[test]
+fn built_in_templates_render_made_up_conversations_as_the_published_ones() {
+    let cases = include_str!("../../../tests/fixtures/chat/conversations.json");
+    let cases: Value = serde_json::from_str(cases).unwrap();
+    for (family, tokenizer, template) in
+        [("gemma4", tokenizer(), Some(OLD)), ("gemma3", gemma3_tokenizer(), None)]
+    {
+        let format = ChatFormat::new(template, &tokenizer).unwrap();
+        let cases = cases[family].as_array().unwrap();
+        assert!(format.built_in().is_some() && cases.len() >= 60);
+        for (i, case) in cases.iter().enumerate() {
+            let got = format.render(&recorded(&case["input"]), str::to_owned).unwrap();
+            assert_eq!(Some(got.as_str()), case["prompt"].as_str(), "{family} {i}");
+        }
+    }
+}
+
 fn gemma3_tokenizer() -> Tokenizer {
     tokenizer_of(&Path::new(env!("CARGO_MANIFEST_DIR")).join("tests/fixtures/gemma3/model-q4_0.gguf")).0
 }
@@ -108,9 +129,8 @@ fn a_template_of_the_file_is_used_if_it_passes_its_trial() {
         let text = format.render(&hello, str::to_owned).unwrap();
         assert_eq!(text, "<bos><|turn>user\nHello<turn|>\n<|turn>model\n");
     }
-    // An old template of a large model: it knows no results of tools, but that answers begin with an empty thought.
-    let old = "{% for m in messages %}<|turn>{{ m.role }}\n{{ m.content }}<turn|>\n{% endfor %}<|turn>model\n{{ '<|channel>thought\\n<channel|>' }}";
-    let format = ChatFormat::new(Some(old), &tokenizer).unwrap();
+    // It knows no results of tools, but that answers begin with an empty thought.
+    let format = ChatFormat::new(Some(OLD), &tokenizer).unwrap();
     let hello = Conversation::new(vec![message(Role::User, "Hello")], vec![], false, Family::Gemma4).unwrap();
     let text = format.render(&hello, str::to_owned).unwrap();
     assert!(
