@@ -178,14 +178,15 @@ fn sequences_share_decode_steps_and_answer_as_if_alone() {
     let gate = Gate::closed();
     let f = start(Script { gate: Some(gate.clone()), ..Script::default() }, OPTIONS);
     let prompts: [&[u32]; 3] = [&[BOS, 320], &[BOS, 330, 331, 332, 333, 334], &[BOS, 340]];
-    let mut first = f.submit(draft(prompts[0], 12));
+    // Long enough to be there still when the others have begun, in the smallest of chunks too.
+    let mut first = f.submit(draft(prompts[0], 40));
     gate.allow(1);
     hear_tokens(&mut first, 1);
-    let others = [f.submit(draft(prompts[1], 12)), f.submit(draft(prompts[2], 12))];
+    let others = [f.submit(draft(prompts[1], 40)), f.submit(draft(prompts[2], 12))];
     gate.open();
     let rest: Vec<Heard> = [hear_all(first)].into_iter().chain(others.map(hear_all)).collect();
-    assert_eq!(rest[0].token_ids, answer(prompts[0], 12)[1..]);
-    assert_eq!(rest[1].token_ids, answer(prompts[1], 12));
+    assert_eq!(rest[0].token_ids, answer(prompts[0], 40)[1..]);
+    assert_eq!(rest[1].token_ids, answer(prompts[1], 40));
     assert_eq!(rest[2].token_ids, answer(prompts[2], 12));
     let log = f.log.lock().unwrap();
     assert!(log.contains(&vec![1, 1, 1]), "three sequences in one step: {log:?}");
