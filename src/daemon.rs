@@ -21,7 +21,7 @@ use std::io;
 use std::net::SocketAddr;
 use std::time::{Duration, Instant, SystemTime, UNIX_EPOCH};
 
-use anyhow::{Context, anyhow};
+use anyhow::{Context, anyhow, bail};
 use tokio::net::TcpListener;
 use tokio::signal::unix::{SignalKind, signal};
 use tokio::sync::watch;
@@ -45,7 +45,7 @@ use crate::ops::Kernels;
 use crate::port;
 use crate::prefix_store::{self, PrefixStore};
 use crate::storage::page_size;
-use crate::systemd::{Notifier, Pulse, Watchdog};
+use crate::systemd::{Notifier, Pulse, Watchdog, passed_listeners};
 
 /// How long running answers may take after the daemon was asked to stop.
 pub const DRAIN_LIMIT: Duration = Duration::from_secs(10);
@@ -201,12 +201,18 @@ impl Listeners {
     async fn bind(wanted: &[SocketAddr]) -> anyhow::Result<Listeners> {
         let mut addresses = Vec::new();
         let mut sockets = Vec::new();
+        let mut passed = Passed::take()?;
         for address in wanted {
             let cannot = || format!("cannot listen on {address}; choose another address with --listen");
-            let socket = TcpListener::bind(address).await.with_context(cannot)?;
+            let socket = match passed.at(*address) {
+                Some(socket) => TcpListener::from_std(socket),
+                None => TcpListener::bind(address).await,
+            };
+            let socket = socket.with_context(cannot)?;
             addresses.push(socket.local_addr().with_context(cannot)?);
             sockets.push(socket);
         }
+        passed.none_left()?;
         Ok(Listeners { addresses, sockets, tasks: JoinSet::new(), close: watch::channel(false).0 })
     }
 
@@ -239,6 +245,33 @@ impl Listeners {
         let all = async { while self.tasks.join_next().await.is_some() {} };
         if timeout(limit, all).await.is_err() {
             log::info!("connections that stayed open were cut");
+        }
+    }
+}
+
+/// Sockets that the service manager holds for the daemon. `listen` names their addresses too: it is what decides who may
+/// come, and it is checked.
+struct Passed(Vec<(SocketAddr, std::net::TcpListener)>);
+
+impl Passed {
+    fn take() -> anyhow::Result<Passed> {
+        let with_addresses = || -> io::Result<Vec<_>> {
+            passed_listeners()?.into_iter().map(|socket| Ok((socket.local_addr()?, socket))).collect()
+        };
+        Ok(Passed(with_addresses().context("the service manager hands over what is no listening socket")?))
+    }
+
+    fn at(&mut self, address: SocketAddr) -> Option<std::net::TcpListener> {
+        let i = self.0.iter().position(|(at, _)| *at == address)?;
+        Some(self.0.swap_remove(i).1)
+    }
+
+    fn none_left(&self) -> anyhow::Result<()> {
+        match self.0.first() {
+            None => Ok(()),
+            Some((address, _)) => bail!(
+                "the service manager hands over a socket at {address}, which listen does not name; let both say the same"
+            ),
         }
     }
 }

@@ -51,6 +51,7 @@ const CRATES: &[(&str, &[&str])] = &[
     ("hyper", &["fetch", "port", "daemon"]),
     ("hyper_util", &["fetch", "port"]),
     ("jiff", &["http"]),
+    ("listenfd", &["systemd"]),
     ("llguidance", &["sampling"]),
     ("log", &["prefix_store", "engine", "port", "config", "systemd", "daemon", "cli"]),
     ("memmap2", &["storage"]),

@@ -4,7 +4,8 @@
 mod support;
 
 use std::io::{BufRead, BufReader, Read, Write};
-use std::net::{SocketAddr, TcpStream};
+use std::net::{SocketAddr, TcpListener, TcpStream};
+use std::os::fd::OwnedFd;
 use std::os::unix::net::UnixDatagram;
 use std::path::{Path, PathBuf};
 use std::process::{Child, ChildStderr, Command, ExitStatus, Output, Stdio};
@@ -620,6 +621,44 @@ async fn serve_streams_what_generate_prints_and_tells_systemd() {
     daemon.signal(Signal::TERM);
     hear_until("STOPPING=1");
     assert_eq!(daemon.wait().code(), Some(0));
+}
+
+/// Runs the program with a socket as a service manager hands it over, which is file descriptor 3.
+fn with_socket(socket: TcpListener, arguments: &[&str]) -> Command {
+    let mut command = Command::new("sh");
+    let script = r#"exec 3<&0 </dev/null; LISTEN_FDS=1 LISTEN_PID=$$ exec "$@""#;
+    let program = pled();
+    command.args(["-c", script, "sh"]).arg(program.get_program()).args(program.get_args()).args(arguments);
+    for (name, _) in program.get_envs() {
+        command.env_remove(name);
+    }
+    command.stdin(OwnedFd::from(socket)).stdout(Stdio::null()).stderr(Stdio::piped());
+    command
+}
+
+#[test]
+fn a_socket_of_the_service_manager_is_taken_if_listen_names_it() {
+    let socket = TcpListener::bind("127.0.0.1:0").unwrap();
+    let address = socket.local_addr().unwrap().to_string();
+    // Who connects before the daemon lives waits for it.
+    let mut early = TcpStream::connect(&address).unwrap();
+    early.write_all(b"GET /healthz HTTP/1.1\r\nHost: x\r\nConnection: close\r\n\r\n").unwrap();
+    let mut child = with_socket(socket, &["serve", "--listen", &address]).spawn().unwrap();
+    let log = lines(child.stderr.take().unwrap());
+    let mut daemon = Daemon { child, log, address };
+    let mut answer = String::new();
+    early.read_to_string(&mut answer).unwrap();
+    assert!(answer.starts_with("HTTP/1.1 200"), "{answer}");
+    daemon.wait_for_log("ready");
+    daemon.signal(Signal::TERM);
+    assert!(daemon.wait().success());
+
+    let socket = TcpListener::bind("127.0.0.1:0").unwrap();
+    let address = socket.local_addr().unwrap().to_string();
+    let output = with_socket(socket, &["serve", "--listen", "127.0.0.1:0"]).output().unwrap();
+    let stderr = String::from_utf8(output.stderr).unwrap();
+    assert_eq!(output.status.code(), Some(1), "{stderr}");
+    assert!(stderr.contains(&format!("a socket at {address}, which listen does not name")), "{stderr}");
 }
 
 #[test]

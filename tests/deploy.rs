@@ -24,6 +24,13 @@ fn an_instance_is_the_service_with_a_configuration_of_its_own() {
     assert_eq!(deployed("pled@.service"), expected);
 }
 
+#[test]
+fn the_socket_is_where_the_configuration_listens() {
+    let socket = deployed("pled.socket");
+    let address = socket.lines().find_map(|line| line.strip_prefix("ListenStream=")).unwrap();
+    assert!(deployed("pled.toml").contains(&format!("#listen = [\"{address}\"]")), "{address}");
+}
+
 /// Killed if a test ends before it.
 struct Running(Child);
 

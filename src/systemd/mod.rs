@@ -1,4 +1,4 @@
-//! What the service manager gives and wants: the journal, readiness, the watchdog.
+//! What the service manager gives and wants: sockets, the journal, readiness, the watchdog.
 //!
 //! Outside of systemd all of it is quiet: logs go to stderr and nobody is notified.
 //!
@@ -7,8 +7,10 @@
 
 mod logging;
 mod notify;
+mod sockets;
 mod watchdog;
 
 pub use logging::{LoggingError, set_log_level, start_logging};
 pub use notify::Notifier;
+pub use sockets::passed_listeners;
 pub use watchdog::{Pulse, Watchdog};
