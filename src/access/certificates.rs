@@ -11,6 +11,7 @@ use tokio_rustls::rustls::server::WebPkiClientVerifier;
 use tokio_rustls::rustls::{RootCertStore, ServerConfig};
 
 use super::AccessError;
+use super::validity::{Validity, validity};
 
 /// The largest file that is read. Unit: bytes.
 const MAX_FILE_BYTES: u64 = 1 << 20;
@@ -51,6 +52,15 @@ impl Certificates {
         let new = Arc::new(read(&self.files)?);
         *self.current.write().unwrap_or_else(PoisonError::into_inner) = new;
         Ok(())
+    }
+
+    /// Whether the server's certificate, and those that lead to its root, are within their days at some moment.
+    /// Unit: seconds since 1970. The file is read for it, as it is now.
+    ///
+    /// # Errors
+    /// If it cannot be read or is malformed.
+    pub fn validity(&self, unix_s: u64) -> Result<Validity, AccessError> {
+        Ok(validity(&certificates(&self.files.cert)?, unix_s))
     }
 
     /// What a new connection is served with.
@@ -118,7 +128,10 @@ fn wrong(path: &Path, problem: String) -> AccessError {
 
 #[cfg(test)]
 mod tests {
-    use rcgen::{CertifiedKey, generate_simple_self_signed};
+    use rcgen::{
+        BasicConstraints, CertificateParams, CertifiedKey, IsCa, KeyPair, date_time_ymd,
+        generate_simple_self_signed,
+    };
 
     use super::*;
 
@@ -151,6 +164,40 @@ mod tests {
         let folder = Folder::new();
         let certificates = Certificates::load(folder.files()).unwrap();
         assert_eq!(certificates.current().alpn_protocols, [&b"h2"[..], b"http/1.1"]);
+    }
+
+    #[test]
+    fn days_are_those_of_every_certificate_of_the_file() {
+        let days = |from: i32, until: i32| {
+            let mut params = CertificateParams::new(["pled".to_owned()]).unwrap();
+            params.not_before = date_time_ymd(from, 1, 1);
+            params.not_after = date_time_ymd(until, 1, 1);
+            params
+        };
+        let key = KeyPair::generate().unwrap();
+        let folder = Folder::new();
+        let [now, past, future] = [(2000, 2100), (2000, 2010), (2090, 2100)]
+            .map(|(from, until)| days(from, until).self_signed(&key).unwrap().pem());
+        let mut authority = days(2000, 2010);
+        authority.is_ca = IsCa::Ca(BasicConstraints::Unconstrained);
+        let authority = authority.self_signed(&key).unwrap().pem();
+        // 1 January of 2010, 2026 and 2090.
+        let [end_of_past, today, beginning_of_future] = [1_262_304_000, 1_767_225_600, 3_786_912_000];
+        for (text, expected) in [
+            (now.clone(), Validity::Valid),
+            (past.clone(), Validity::Expired { until_unix_s: end_of_past }),
+            (future, Validity::NotYet { from_unix_s: beginning_of_future }),
+            (now.clone() + &authority, Validity::Expired { until_unix_s: end_of_past }),
+        ] {
+            folder.write("cert.pem", &text);
+            folder.write("key.pem", &key.serialize_pem());
+            let files = CertificateFiles {
+                cert: folder.0.path().join("cert.pem"),
+                key: folder.0.path().join("key.pem"),
+                client_ca: None,
+            };
+            assert_eq!(Certificates::load(files).unwrap().validity(today).unwrap(), expected, "{text}");
+        }
     }
 
     #[test]

@@ -9,6 +9,7 @@
 //! | `token_file` | the file of tokens |
 //! | `usage` | how often, and how many at a time |
 //! | `certificates` | encryption, and certificates of clients |
+//! | `validity` | whether the server's own are within their days |
 //!
 //! Deliberately absent: wire formats and status codes, which the dialects have, and anything that a prompt says.
 
@@ -16,12 +17,14 @@ mod certificates;
 mod keys;
 mod token_file;
 mod usage;
+mod validity;
 
 use std::path::PathBuf;
 use std::time::Duration;
 
 pub use certificates::{CertificateFiles, Certificates};
 pub use keys::{Admitted, Keys};
+pub use validity::Validity;
 
 /// What a call wants.
 #[derive(Clone, Copy, Debug, PartialEq, Eq)]

@@ -1,6 +1,6 @@
 //! Who may use the daemon that these settings make.
 
-use crate::access::{AccessError, Certificates, Keys};
+use crate::access::{AccessError, Certificates, Keys, Validity};
 use crate::board::{Finding, Verdict};
 use crate::config::Settings;
 
@@ -41,6 +41,42 @@ pub(super) fn access(settings: &Settings) -> Finding {
         "tokens and texts can be read on their way: give tls_cert_file and tls_key_file (docs/securing.md), unless \
          the whole network is trusted",
     )
+}
+
+/// Within how many days a certificate's end is told before it comes.
+const SOON_DAYS: u64 = 14;
+
+/// `certificate`: whether clients find the server's certificate valid now, and in the days to come. Nothing without
+/// encryption, and where [`access`] says what is wrong with the files.
+pub(super) fn certificate(settings: &Settings, unix_s: u64) -> Option<Finding> {
+    const DAY_S: u64 = 24 * 60 * 60;
+    let files = settings.certificates.clone()?;
+    let path = files.cert.display().to_string();
+    let certificates = Certificates::load(files).ok()?;
+    let renew = "renew it, then systemctl reload pled (docs/securing.md)";
+    Some(match certificates.validity(unix_s).ok()? {
+        Validity::Expired { until_unix_s } => {
+            let days = unix_s.saturating_sub(until_unix_s) / DAY_S;
+            let found = format!("{path} expired {days} days ago: clients refuse to talk to the server");
+            Finding::with_advice("certificate", Verdict::Error, found, renew)
+        }
+        Validity::NotYet { from_unix_s } => {
+            let days = from_unix_s.saturating_sub(unix_s).div_ceil(DAY_S);
+            let found = format!("{path} becomes valid in {days} days: clients refuse it until then");
+            let advice = "see whether the clock of this board is right (date), or issue it anew";
+            Finding::with_advice("certificate", Verdict::Warning, found, advice)
+        }
+        Validity::Valid => match certificates.validity(unix_s + SOON_DAYS * DAY_S).ok()? {
+            Validity::Expired { until_unix_s } => {
+                let days = until_unix_s.saturating_sub(unix_s) / DAY_S;
+                let found = format!("{path} expires in {days} days");
+                Finding::with_advice("certificate", Verdict::Warning, found, renew)
+            }
+            Validity::Valid | Validity::NotYet { .. } => {
+                Finding::ok("certificate", format!("valid for more than {SOON_DAYS} days"))
+            }
+        },
+    })
 }
 
 /// What a client has to bring.
@@ -103,5 +139,30 @@ mod tests {
         assert_eq!(encrypted.verdict, Verdict::Ok, "{encrypted:?}");
         let swapped = [(Field::TlsCertFile, key.as_str()), (Field::TlsKeyFile, cert.as_str())];
         assert_eq!(access(&settings(&swapped)).verdict, Verdict::Error);
+    }
+
+    #[test]
+    fn days_of_the_certificate_are_told() {
+        let folder = tempfile::tempdir().unwrap();
+        let path = |name: &str| folder.path().join(name).to_str().unwrap().to_owned();
+        let key = rcgen::KeyPair::generate().unwrap();
+        let mut params = rcgen::CertificateParams::new(["pled".to_owned()]).unwrap();
+        params.not_before = rcgen::date_time_ymd(2020, 1, 1);
+        params.not_after = rcgen::date_time_ymd(2030, 1, 1);
+        std::fs::write(path("cert"), params.self_signed(&key).unwrap().pem()).unwrap();
+        std::fs::write(path("key"), key.serialize_pem()).unwrap();
+        let settings = settings(&[(Field::TlsCertFile, &path("cert")), (Field::TlsKeyFile, &path("key"))]);
+        let (begin_s, end_s, day_s) = (1_577_836_800, 1_893_456_000, 86_400);
+        for (unix_s, verdict, part) in [
+            (begin_s - 2 * day_s, Verdict::Warning, "valid in 2 days"),
+            (begin_s + day_s, Verdict::Ok, "more than 14 days"),
+            (end_s - 3 * day_s, Verdict::Warning, "expires in 3 days"),
+            (end_s + 5 * day_s, Verdict::Error, "expired 5 days ago"),
+        ] {
+            let finding = certificate(&settings, unix_s).unwrap();
+            assert_eq!((finding.id, finding.verdict), ("certificate", verdict));
+            assert!(finding.found.contains(part), "{finding:?}");
+        }
+        assert_eq!(certificate(&self::settings(&[]), end_s), None);
     }
 }

@@ -62,12 +62,13 @@ struct Entry<'a> {
 /// Also if a finding is an error, so that a script sees it by the exit code.
 pub(super) fn run(args: &Args, out: &mut impl Write) -> anyhow::Result<()> {
     let root = Root::folder(&args.root);
+    // A clock before 1970 is as wrong as one that says 1970.
+    let unix_s = SystemTime::now().duration_since(UNIX_EPOCH).map_or(0, |since| since.as_secs());
     let mut found = findings(&Surroundings {
         root: root.clone(),
         kernels: Kernels::detect().name(),
         page_bytes: page_size(),
-        // A clock before 1970 is as wrong as one that says 1970.
-        unix_s: SystemTime::now().duration_since(UNIX_EPOCH).map_or(0, |since| since.as_secs()),
+        unix_s,
     });
     let mut measured = model::Measured::default();
     match settings(args, &root) {
@@ -81,6 +82,7 @@ pub(super) fn run(args: &Args, out: &mut impl Write) -> anyhow::Result<()> {
             start_logging(settings.log.unwrap_or(LevelFilter::Warn))?;
             found.push(Finding::ok("configuration", source));
             found.push(access::access(&settings));
+            found.extend(access::certificate(&settings, unix_s));
             found.extend(model::findings(&root, &settings, &mut measured));
         }
     }
