@@ -27,8 +27,14 @@ struct Key {
 /// A call that was let in. Kept until it has ended: so long it counts as one of its token.
 #[derive(Debug)]
 pub struct Admitted {
+    /// Whose call it is.
+    pub owner: Owner,
     _call: Option<Call>,
 }
+
+/// Whose call it is: the name of its token, and empty for all that need none. Stands among the extensions of requests.
+#[derive(Clone, Debug, Default, PartialEq, Eq)]
+pub struct Owner(pub Arc<str>);
 
 impl Keys {
     /// Reads the tokens of the file at `path`.
@@ -80,19 +86,20 @@ impl Keys {
         now: Instant,
     ) -> Result<Admitted, Refused> {
         if wants == Wants::Health {
-            return Ok(Admitted { _call: None });
+            return Ok(Admitted { owner: Owner::default(), _call: None });
         }
         let mut values = authorization.into_iter();
         let value = values.next().ok_or(Refused::NoToken)?;
         let given = bearer(value).filter(|_| values.next().is_none()).ok_or(Refused::WrongToken)?;
         let current = self.current.read().unwrap_or_else(PoisonError::into_inner);
         let key = find(&current, given).ok_or(Refused::WrongToken)?;
-        match wants {
-            Wants::Health | Wants::Figures => Ok(Admitted { _call: None }),
-            Wants::Facts | Wants::Work if key.figures_only => Err(Refused::FiguresOnly),
-            Wants::Facts => Ok(Admitted { _call: None }),
-            Wants::Work => Ok(Admitted { _call: Some(key.usage.begin(key.limits, now)?) }),
-        }
+        let call = match wants {
+            Wants::Health | Wants::Figures => None,
+            Wants::Facts | Wants::Work if key.figures_only => return Err(Refused::FiguresOnly),
+            Wants::Facts => None,
+            Wants::Work => Some(key.usage.begin(key.limits, now)?),
+        };
+        Ok(Admitted { owner: Owner(Arc::clone(&key.name)), _call: call })
     }
 }
 

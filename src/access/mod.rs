@@ -23,7 +23,7 @@ use std::path::PathBuf;
 use std::time::Duration;
 
 pub use certificates::{CertificateFiles, Certificates};
-pub use keys::{Admitted, Keys};
+pub use keys::{Admitted, Keys, Owner};
 pub use validity::Validity;
 
 /// What a call wants.

@@ -59,7 +59,7 @@ where
         self.service.poll_ready(cx)
     }
 
-    fn call(&mut self, request: Request<Incoming>) -> Self::Future {
+    fn call(&mut self, mut request: Request<Incoming>) -> Self::Future {
         let wants = wants(&request);
         // Who asks whether the server is well may hear that it is not: that is no refusal.
         let asked = (wants != Wants::Health).then(|| Asked::of(&request));
@@ -75,6 +75,9 @@ where
         };
         // Strangers may ask for health too, and are not to keep others out by listening to it.
         let is_unimportant = admitted.is_some() && wants == Wants::Health;
+        if let Some(admitted) = &admitted {
+            request.extensions_mut().insert(admitted.owner.clone());
+        }
         let answer = self.service.call(request);
         Box::pin(async move {
             let mut answer = answer.await?;

@@ -18,7 +18,7 @@ use super::life::Life;
 use super::options::EngineOptions;
 use super::persist::restore_sessions;
 use super::request::{Limits, Request};
-use super::sessions::{Session, SessionDraft, SessionError, Sessions};
+use super::sessions::{Session, SessionDraft, SessionError, SessionKey, Sessions};
 use super::shared::Shared;
 use super::stats::Stats;
 use super::worker::{Job, Worker};
@@ -180,8 +180,10 @@ impl EngineHandle {
     /// Takes a request in, or refuses it at once.
     pub fn submit(&self, request: Request) -> Result<Generation, SubmitError> {
         let Inner { shared, jobs, thread, .. } = &*self.inner;
-        if !request.session().is_empty() && !shared.sessions.admit(request.session()) {
-            return Err(SubmitError::UnknownSession(request.session().to_owned()));
+        if let Some(key) = request.session()
+            && !shared.sessions.admit(&key)
+        {
+            return Err(SubmitError::UnknownSession(key.id));
         }
         let place = match shared.take_place() {
             Ok(place) => place,
@@ -230,15 +232,15 @@ impl EngineHandle {
     ///
     /// # Errors
     /// If the id is none, or there are too many sessions.
-    pub fn open_session(&self, id: &str) -> Result<(), SessionError> {
-        let opened = self.inner.shared.sessions.open(id);
+    pub fn open_session(&self, key: &SessionKey) -> Result<(), SessionError> {
+        let opened = self.inner.shared.sessions.open(key);
         self.inner.thread.unpark();
         opened
     }
 
     /// Gives a session up, with what is pinned for it. False if there is none.
-    pub fn delete_session(&self, id: &str) -> bool {
-        let is_gone = self.inner.shared.sessions.delete(id);
+    pub fn delete_session(&self, key: &SessionKey) -> bool {
+        let is_gone = self.inner.shared.sessions.delete(key);
         self.inner.thread.unpark();
         is_gone
     }

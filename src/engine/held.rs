@@ -21,13 +21,12 @@ pub(super) struct Held {
 impl<B: Backend> Worker<B> {
     /// Takes over what a sequence has computed for its session, if it names one that is there still.
     pub(super) fn hold_for_session(&mut self, i: usize) {
-        let Some(sequence) = self.slots[i].as_ref().filter(|s| !s.session.is_empty() && s.n_done > 0) else {
-            return;
-        };
-        let Some((serial, pinned)) = self.shared.sessions.serial(&sequence.session) else { return };
-        self.shared.sessions.said(&sequence.session, sequence.tokens.len());
-        let (id, tokens) = (sequence.session.clone(), sequence.tokens[..sequence.n_done].to_vec());
-        let before = self.held.remove(&id);
+        let Some(sequence) = self.slots[i].as_ref().filter(|s| s.n_done > 0) else { return };
+        let Some(key) = sequence.session.clone() else { return };
+        let Some((serial, pinned)) = self.shared.sessions.serial(&key) else { return };
+        self.shared.sessions.said(&key, sequence.tokens.len());
+        let tokens = sequence.tokens[..sequence.n_done].to_vec();
+        let before = self.held.remove(&key);
         self.prefixes.unpin(before.map(|held| held.pin).unwrap_or_default());
         let pin = match pinned && self.options.kept_contexts > 0 {
             true => self.prefixes.pin(&tokens, self.shared.pinned_bytes_bound()),
@@ -38,7 +37,7 @@ impl<B: Backend> Worker<B> {
             self.write_if_worth_it(&tokens);
         }
         let unwritten_since = Some(Instant::now());
-        self.held.insert(id, Held { serial, tokens, pin, unwritten_since });
+        self.held.insert(key, Held { serial, tokens, pin, unwritten_since });
     }
 
     /// Lets go what is held for sessions that are gone.
@@ -48,10 +47,10 @@ impl<B: Backend> Worker<B> {
             return;
         }
         self.sessions_seen = version;
-        for (id, held) in std::mem::take(&mut self.held) {
-            match self.shared.sessions.serial(&id) {
+        for (key, held) in std::mem::take(&mut self.held) {
+            match self.shared.sessions.serial(&key) {
                 Some((serial, _)) if serial == held.serial => {
-                    self.held.insert(id, held);
+                    self.held.insert(key, held);
                 }
                 _ => {
                     self.prefixes.unpin(held.pin);

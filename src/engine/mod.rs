@@ -42,7 +42,7 @@ pub use request::{
     RequestError, Stopping, Violation,
 };
 pub use sessions::{
-    DEFAULT_TTL, MAX_SESSION_ID_BYTES, MAX_SESSIONS, Session, SessionDraft, SessionError, Sessions,
-    check_session_id,
+    DEFAULT_TTL, MAX_SESSION_ID_BYTES, MAX_SESSIONS, MAX_SESSIONS_OF_ONE, Session, SessionDraft,
+    SessionError, SessionKey, Sessions, check_session_id,
 };
 pub use stats::{RowCounters, RowStats, Stats};

@@ -1,8 +1,9 @@
 //! Requests that need no further range checks.
 
+use std::sync::Arc;
 use std::time::{Duration, Instant};
 
-use super::sessions::check_session_id;
+use super::sessions::{SessionKey, check_session_id};
 use crate::sampling::constraint::Constraint;
 use crate::sampling::{SamplingParams, StopMatcher};
 
@@ -41,6 +42,8 @@ pub struct Draft {
     pub deadline: Option<Instant>,
     /// Id of the session that it belongs to; empty for none.
     pub session: String,
+    /// Whose session that is: the name of the caller's token; empty if it has none.
+    pub owner: Arc<str>,
     /// Compute the prompt for requests to come, and choose no token.
     pub prompt_only: bool,
 }
@@ -166,9 +169,10 @@ impl Request {
         self.draft.deadline
     }
 
-    /// Id of the session that it belongs to; empty for none.
-    pub fn session(&self) -> &str {
-        &self.draft.session
+    /// The session that it belongs to.
+    pub fn session(&self) -> Option<SessionKey> {
+        let Draft { session, owner, .. } = &self.draft;
+        (!session.is_empty()).then(|| SessionKey { owner: Arc::clone(owner), id: session.clone() })
     }
 
     /// Whether the prompt is all that is to be computed.

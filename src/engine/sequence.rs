@@ -10,6 +10,7 @@ use super::event::{Delta, Done, Failure, FinishReason, Timings, Usage, ms};
 use super::life::{End, Life};
 use super::request::{Request, Stopping};
 use super::scheduler::Slot;
+use super::sessions::SessionKey;
 use super::stats::{Arrival, RowCounters};
 use crate::sampling::constraint::{Constraint, ConstraintError};
 use crate::sampling::{Logprobs, Sampler, SamplingError, StopMatcher, logprobs};
@@ -23,8 +24,8 @@ pub(super) struct Sequence<S> {
     /// Prompt and answer.
     pub(super) tokens: Vec<u32>,
     pub(super) n_prompt: usize,
-    /// Id of its session; empty for none.
-    pub(super) session: String,
+    /// Its session, if it has one.
+    pub(super) session: Option<SessionKey>,
     /// It ends when its prompt is computed.
     pub(super) prompt_only: bool,
     /// Tokens whose keys and values are held. While the prompt is computed less than `n_prompt`, then less than
@@ -52,7 +53,7 @@ pub(super) struct Sequence<S> {
 
 impl<S> Sequence<S> {
     pub(super) fn new(request: Request, life: Life, state: S, answer: Answer, now: Instant) -> Self {
-        let (session, prompt_only) = (request.session().to_owned(), request.prompt_only());
+        let (session, prompt_only) = (request.session(), request.prompt_only());
         let tokens = request.into_prompt();
         Self {
             life,

@@ -2,30 +2,53 @@
 //!
 //! What requests have in common is found by their tokens, whoever sends them, so a session changes no answer.
 //! It is a name by which what was computed for a conversation is pinned, computed ahead, listed, and given up.
+//! A name belongs to whoever made it: nobody else's call can use, see or end the session, or tell that it exists.
 //!
 //! Deliberately absent: tokens, and what is kept of them. Those are the worker's (`held`).
 
 use std::collections::BTreeMap;
-use std::sync::{Mutex, PoisonError};
+use std::sync::{Arc, Mutex, PoisonError};
 use std::time::{Duration, Instant, SystemTime, UNIX_EPOCH};
 
 use super::request::Violation;
 
 mod record;
+#[cfg(test)]
+mod tests;
 
 /// The longest id of a session. Unit: bytes.
 pub const MAX_SESSION_ID_BYTES: usize = 128;
 /// The most sessions that there are at a time.
 pub const MAX_SESSIONS: usize = 256;
+/// The most that one owner has of them; those who have no name share all.
+pub const MAX_SESSIONS_OF_ONE: usize = 64;
 /// How long a session outlives its last use if nobody says otherwise.
 pub const DEFAULT_TTL: Duration = Duration::from_secs(24 * 60 * 60);
 /// Bounds of what may be said.
 const MIN_TTL: Duration = Duration::from_secs(60);
 const MAX_TTL: Duration = Duration::from_secs(365 * 24 * 60 * 60);
 
+/// Which session is meant.
+#[derive(Clone, Debug, PartialEq, Eq, PartialOrd, Ord)]
+pub struct SessionKey {
+    /// The name of the token that made it; empty for all who have none.
+    pub owner: Arc<str>,
+    /// Its id, which another owner's session may have too.
+    pub id: String,
+}
+
+impl SessionKey {
+    /// A session of those who have no token.
+    pub fn unowned(id: &str) -> Self {
+        Self { owner: Arc::default(), id: id.to_owned() }
+    }
+}
+
 /// What a caller says of a session that is to be made.
 #[derive(Clone, Debug, Default, PartialEq, Eq)]
 pub struct SessionDraft {
+    /// The name of the caller's token; empty if it has none.
+    pub owner: Arc<str>,
     /// Its id: letters, digits and `-._~`.
     pub id: String,
     /// How long it outlives its last use.
@@ -37,8 +60,8 @@ pub struct SessionDraft {
 /// A session as it is now.
 #[derive(Clone, Debug, PartialEq, Eq)]
 pub struct Session {
-    /// Its id.
-    pub id: String,
+    /// Which it is.
+    pub key: SessionKey,
     /// When it was made.
     pub created: SystemTime,
     /// When a request named it last, or when it was made.
@@ -63,8 +86,8 @@ pub enum SessionError {
     #[error("session \"{0}\" exists")]
     Exists(String),
     /// As many sessions as there may be are in use.
-    #[error("there are {MAX_SESSIONS} sessions already, which is the most")]
-    TooMany,
+    #[error("there are {0} sessions already, which is the most")]
+    TooMany(usize),
 }
 
 /// All sessions.
@@ -73,7 +96,7 @@ pub struct Sessions(Mutex<Table>);
 
 #[derive(Debug, Default)]
 struct Table {
-    all: BTreeMap<String, Entry>,
+    all: BTreeMap<SessionKey, Entry>,
     n_made: u64,
     /// Grows when a session is made or goes.
     version: u64,
@@ -120,9 +143,11 @@ impl Sessions {
             let (min, max) = (MIN_TTL.as_secs(), MAX_TTL.as_secs());
             return wrong("ttl", format!("is {} s, from {min} to {max} are possible", ttl.as_secs_f64()));
         }
-        self.with(|table, now| match table.all.contains_key(&draft.id) {
-            true => Err(SessionError::Exists(draft.id)),
-            false => table.make(draft, false, now),
+        let SessionDraft { owner, id, ttl, pinned } = draft;
+        let key = SessionKey { owner, id };
+        self.with(|table, now| match table.all.contains_key(&key) {
+            true => Err(SessionError::Exists(key.id)),
+            false => Ok(table.make(key, ttl, pinned, now)?.session.clone()),
         })
     }
 
@@ -130,45 +155,48 @@ impl Sessions {
     ///
     /// # Errors
     /// If the id is none, or there are too many sessions.
-    pub(super) fn open(&self, id: &str) -> Result<(), SessionError> {
-        check_session_id(id)
+    pub(super) fn open(&self, key: &SessionKey) -> Result<(), SessionError> {
+        check_session_id(&key.id)
             .map_err(|problem| SessionError::Field(Violation { field: "session".to_owned(), problem }))?;
-        self.with(|table, now| match table.all.contains_key(id) {
-            true => Ok(()),
-            false => table
-                .make(SessionDraft { id: id.to_owned(), ..SessionDraft::default() }, true, now)
-                .map(|_| ()),
+        self.with(|table, now| {
+            if !table.all.contains_key(key) {
+                table.make(key.clone(), None, false, now)?.by_use = true;
+            }
+            Ok(())
         })
     }
 
     /// A session.
-    pub fn get(&self, id: &str) -> Option<Session> {
-        self.with(|table, _| table.all.get(id).map(|entry| entry.session.clone()))
+    pub fn get(&self, key: &SessionKey) -> Option<Session> {
+        self.with(|table, _| table.all.get(key).map(|entry| entry.session.clone()))
     }
 
-    /// All sessions, by id.
-    pub fn list(&self) -> Vec<Session> {
-        self.with(|table, _| table.all.values().map(|entry| entry.session.clone()).collect())
+    /// All sessions of one owner, by id.
+    pub fn list(&self, owner: &str) -> Vec<Session> {
+        self.with(|table, _| {
+            let sessions = table.all.values().map(|entry| &entry.session);
+            sessions.filter(|session| &*session.key.owner == owner).cloned().collect()
+        })
     }
 
     /// Gives a session up. False if there is none.
-    pub(super) fn delete(&self, id: &str) -> bool {
+    pub(super) fn delete(&self, key: &SessionKey) -> bool {
         self.with(|table, _| {
-            let is_gone = table.all.remove(id).is_some();
+            let is_gone = table.all.remove(key).is_some();
             table.has_changed(is_gone);
             is_gone
         })
     }
 
     /// Takes note of a request that names the session. False if there is none.
-    pub(super) fn admit(&self, id: &str) -> bool {
-        self.with(|table, now| table.used(id, now).map(|session| session.n_requests += 1).is_some())
+    pub(super) fn admit(&self, key: &SessionKey) -> bool {
+        self.with(|table, now| table.used(key, now).map(|session| session.n_requests += 1).is_some())
     }
 
     /// Takes note of what the session's last request amounts to.
-    pub(super) fn said(&self, id: &str, n_tokens: usize) {
+    pub(super) fn said(&self, key: &SessionKey, n_tokens: usize) {
         self.with(|table, now| {
-            if let Some(session) = table.used(id, now) {
+            if let Some(session) = table.used(key, now) {
                 session.n_tokens = n_tokens;
             }
         });
@@ -200,21 +228,21 @@ impl Sessions {
                 // A clock that went back says that they were used just now.
                 let unused = session.last_used.elapsed().unwrap_or_default();
                 let left = session.ttl.saturating_sub(unused);
-                if left.is_zero() || table.all.len() >= MAX_SESSIONS || table.all.contains_key(&session.id) {
+                if left.is_zero() || table.all.len() >= MAX_SESSIONS || table.all.contains_key(&session.key) {
                     continue;
                 }
                 table.n_made += 1;
                 table.has_changed(true);
                 let entry = Entry { serial: table.n_made, expires_at: now + left, by_use, session };
-                table.all.insert(entry.session.id.clone(), entry);
+                table.all.insert(entry.session.key.clone(), entry);
             }
         });
         Ok(())
     }
 
     /// The serial of the session, and whether it is pinned.
-    pub(super) fn serial(&self, id: &str) -> Option<(u64, bool)> {
-        self.with(|table, _| table.all.get(id).map(|entry| (entry.serial, entry.session.pinned)))
+    pub(super) fn serial(&self, key: &SessionKey) -> Option<(u64, bool)> {
+        self.with(|table, _| table.all.get(key).map(|entry| (entry.serial, entry.session.pinned)))
     }
 
     /// What nobody has used for too long is gone before anybody looks.
@@ -240,29 +268,38 @@ fn now_us() -> SystemTime {
 }
 
 impl Table {
-    fn make(&mut self, draft: SessionDraft, by_use: bool, now: Instant) -> Result<Session, SessionError> {
-        if self.all.len() >= MAX_SESSIONS {
-            let by_use = self.all.iter().filter(|(_, entry)| entry.by_use);
-            let oldest = by_use.min_by_key(|(_, entry)| entry.expires_at).map(|(id, _)| id.clone());
-            self.all.remove(&oldest.ok_or(SessionError::TooMany)?);
-        }
+    fn make(
+        &mut self,
+        key: SessionKey,
+        ttl: Option<Duration>,
+        pinned: bool,
+        now: Instant,
+    ) -> Result<&mut Entry, SessionError> {
+        self.make_room(&key.owner)?;
         // Whole seconds, as records have it.
-        let ttl = Duration::from_secs(draft.ttl.unwrap_or(DEFAULT_TTL).as_secs());
-        let created = now_us();
-        let session = Session {
-            id: draft.id.clone(),
-            created,
-            last_used: created,
-            ttl,
-            pinned: draft.pinned,
-            n_requests: 0,
-            n_tokens: 0,
-        };
+        let ttl = Duration::from_secs(ttl.unwrap_or(DEFAULT_TTL).as_secs());
+        let (created, id) = (now_us(), key.clone());
+        let session = Session { key, created, last_used: created, ttl, pinned, n_requests: 0, n_tokens: 0 };
         self.n_made += 1;
         self.has_changed(true);
-        let entry = Entry { session: session.clone(), serial: self.n_made, expires_at: now + ttl, by_use };
-        self.all.insert(draft.id, entry);
-        Ok(session)
+        let entry = Entry { session, serial: self.n_made, expires_at: now + ttl, by_use: false };
+        Ok(self.all.entry(id).insert_entry(entry).into_mut())
+    }
+
+    /// A place for one more session of an owner. Those made by use give way; of an owner who has all that one may
+    /// have, his own.
+    fn make_room(&mut self, owner: &str) -> Result<(), SessionError> {
+        let is_his = |key: &SessionKey| !owner.is_empty() && &*key.owner == owner;
+        let of_his_alone = self.all.keys().filter(|key| is_his(key)).count() >= MAX_SESSIONS_OF_ONE;
+        if !of_his_alone && self.all.len() < MAX_SESSIONS {
+            return Ok(());
+        }
+        let may_go = |key: &SessionKey, entry: &Entry| entry.by_use && (!of_his_alone || is_his(key));
+        let going = self.all.iter().filter(|(key, entry)| may_go(key, entry));
+        let oldest = going.min_by_key(|(_, entry)| entry.expires_at).map(|(key, _)| key.clone());
+        let most = if of_his_alone { MAX_SESSIONS_OF_ONE } else { MAX_SESSIONS };
+        self.all.remove(&oldest.ok_or(SessionError::TooMany(most))?);
+        Ok(())
     }
 
     /// `version`: whether a session was made or has gone.
@@ -271,110 +308,11 @@ impl Table {
         self.n_changes += u64::from(version);
     }
 
-    fn used(&mut self, id: &str, now: Instant) -> Option<&mut Session> {
-        let entry = self.all.get_mut(id)?;
+    fn used(&mut self, key: &SessionKey, now: Instant) -> Option<&mut Session> {
+        let entry = self.all.get_mut(key)?;
         self.n_changes += 1;
         entry.session.last_used = now_us();
         entry.expires_at = now + entry.session.ttl;
         Some(&mut entry.session)
-    }
-}
-
-#[cfg(test)]
-mod tests {
-    use super::*;
-
-    fn draft(id: &str) -> SessionDraft {
-        SessionDraft { id: id.to_owned(), ..SessionDraft::default() }
-    }
-
-    #[test]
-    fn sessions_are_made_once_listed_and_given_up() {
-        let sessions = Sessions::default();
-        let made = sessions.create(SessionDraft { pinned: true, ..draft("kitchen") }).unwrap();
-        assert_eq!((made.ttl, made.pinned, made.n_requests), (DEFAULT_TTL, true, 0));
-        assert_eq!(sessions.create(draft("kitchen")), Err(SessionError::Exists("kitchen".to_owned())));
-        sessions.open("attic").unwrap();
-        sessions.open("attic").unwrap();
-        assert_eq!(sessions.list().iter().map(|s| s.id.as_str()).collect::<Vec<_>>(), ["attic", "kitchen"]);
-        let (serial, version) = (sessions.serial("kitchen").unwrap(), sessions.version());
-        assert!(sessions.delete("kitchen") && !sessions.delete("kitchen"));
-        assert!(sessions.version() > version && sessions.get("kitchen").is_none());
-        sessions.create(draft("kitchen")).unwrap();
-        assert_ne!(sessions.serial("kitchen").unwrap().0, serial.0, "another session of the same id");
-    }
-
-    #[test]
-    fn a_session_expires_when_it_was_not_used_for_its_time() {
-        let sessions = Sessions::default();
-        sessions.create(SessionDraft { ttl: Some(MIN_TTL), ..draft("kitchen") }).unwrap();
-        sessions.create(draft("attic")).unwrap();
-        let begin = Instant::now();
-        let there = |at| sessions.at(begin + at, |table, _| table.all.contains_key("kitchen"));
-        assert!(there(MIN_TTL - Duration::from_secs(1)));
-        sessions.at(begin + MIN_TTL / 2, |table, now| table.used("kitchen", now).map(|_| ())).unwrap();
-        assert!(there(MIN_TTL));
-        let version = sessions.version();
-        assert!(!there(MIN_TTL * 2));
-        assert!(sessions.version() > version && !sessions.admit("kitchen") && sessions.admit("attic"));
-    }
-
-    #[test]
-    fn sessions_outlast_a_restart() {
-        let sessions = Sessions::default();
-        sessions.create(SessionDraft { pinned: true, ttl: Some(MIN_TTL), ..draft("kitchen") }).unwrap();
-        sessions.open("attic").unwrap();
-        assert!(sessions.admit("kitchen"));
-        sessions.said("kitchen", 77);
-        let record = sessions.record();
-        let again = Sessions::default();
-        again.restore(&record).unwrap();
-        assert_eq!(again.list(), sessions.list());
-        assert!(again.version() > 0);
-        assert_eq!(again.record(), record);
-        // Of those that are there already the newer counts.
-        assert!(again.delete("attic"));
-        again.restore(&record).unwrap();
-        assert_eq!(again.list().len(), 2);
-        for n in 0..record.len() {
-            let whole = [0, 1 + 5 + 8 * 5 + 2].contains(&n);
-            assert_eq!(Sessions::default().restore(&record[..n]).is_ok(), whole, "{n} bytes");
-        }
-    }
-
-    #[test]
-    fn what_is_wrong_is_named() {
-        let sessions = Sessions::default();
-        for (id, ttl, field) in [
-            ("", None, "session_id"),
-            ("a/b", None, "session_id"),
-            ("é", None, "session_id"),
-            (&"x".repeat(129), None, "session_id"),
-            ("a", Some(Duration::from_secs(59)), "ttl"),
-            ("a", Some(Duration::MAX), "ttl"),
-        ] {
-            let made = sessions.create(SessionDraft { ttl, ..draft(id) });
-            let Err(SessionError::Field(violation)) = made else { panic!("{made:?}") };
-            assert_eq!(violation.field, field, "{violation:?}");
-        }
-        assert!(sessions.open("a b").is_err() && sessions.list().is_empty());
-    }
-
-    #[test]
-    fn there_are_so_many_and_those_made_by_use_give_way() {
-        let sessions = Sessions::default();
-        for i in 0..MAX_SESSIONS - 2 {
-            sessions.create(draft(&format!("{i}"))).unwrap();
-        }
-        sessions.open("first").unwrap();
-        sessions.open("second").unwrap();
-        assert!(sessions.admit("first"));
-        sessions.create(draft("more")).unwrap();
-        assert!(sessions.get("first").is_some() && sessions.get("second").is_none());
-        sessions.open("third").unwrap();
-        sessions.create(draft("most")).unwrap();
-        assert_eq!(sessions.create(draft("too-many")), Err(SessionError::TooMany));
-        assert_eq!(sessions.open("too-many"), Err(SessionError::TooMany));
-        assert_eq!(sessions.list().len(), MAX_SESSIONS);
     }
 }

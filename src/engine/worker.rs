@@ -23,6 +23,7 @@ use super::prefix_cache::PrefixCache;
 use super::request::Request;
 use super::scheduler::{Action, Pace, Scheduler, Slot};
 use super::sequence::{Answer, Chosen, Sequence, announce};
+use super::sessions::SessionKey;
 use super::shared::Shared;
 use super::stats::Outcome;
 use crate::prefix_store::PrefixStore;
@@ -47,8 +48,7 @@ pub(super) struct Worker<B: Backend> {
     pace: Pace,
     /// What sequences have computed, for those to come.
     pub(super) prefixes: PrefixCache<B::Kept>,
-    /// By the ids of sessions.
-    pub(super) held: BTreeMap<String, Held>,
+    pub(super) held: BTreeMap<SessionKey, Held>,
     /// The version of the table of sessions that `held` was compared with.
     pub(super) sessions_seen: u64,
     /// Where prefixes outlast the process, if anywhere.

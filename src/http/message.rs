@@ -9,6 +9,7 @@ use axum::http::StatusCode;
 use serde::de::DeserializeOwned;
 
 use super::refusal::Refusal;
+use crate::access::Owner;
 use crate::port::{Late, MAX_MESSAGE_BYTES, Place};
 
 /// The most values of a message, names of fields not counted.
@@ -20,6 +21,8 @@ pub(super) struct Message<T> {
     pub(super) body: T,
     /// The caller's name for the request; empty if it gave none.
     pub(super) request_id: String,
+    /// Whose sessions it may name.
+    pub(super) owner: Owner,
     /// To be kept until the engine has its own place for the request.
     pub(super) place: Option<Place>,
 }
@@ -28,9 +31,10 @@ pub(super) struct Message<T> {
 pub(super) async fn read<T: DeserializeOwned>(request: Request) -> Result<Message<T>, Refusal> {
     let (parts, body) = request.into_parts();
     let place = parts.extensions.get::<Place>().cloned();
+    let owner = parts.extensions.get::<Owner>().cloned().unwrap_or_default();
     let id = parts.headers.get("x-request-id").map(|id| String::from_utf8_lossy(id.as_bytes()).into_owned());
     let body = parse(&bytes(body).await?)?;
-    Ok(Message { body, request_id: id.unwrap_or_default(), place })
+    Ok(Message { body, request_id: id.unwrap_or_default(), owner, place })
 }
 
 async fn bytes(body: Body) -> Result<axum::body::Bytes, Refusal> {

@@ -61,7 +61,7 @@ impl From<Problem> for Refusal {
             }
             Problem::UnknownSession(_) => of(StatusCode::NOT_FOUND, Some("session_not_found")),
             Problem::SessionExists(_) => of(StatusCode::CONFLICT, Some("session_exists")),
-            Problem::TooManySessions => of(StatusCode::TOO_MANY_REQUESTS, Some("too_many_sessions")),
+            Problem::TooManySessions(_) => of(StatusCode::TOO_MANY_REQUESTS, Some("too_many_sessions")),
             Problem::NoChat => of(StatusCode::BAD_REQUEST, Some("no_conversations")),
             Problem::Access(Refused::NoToken | Refused::WrongToken) => {
                 of(StatusCode::UNAUTHORIZED, Some("invalid_api_key"))

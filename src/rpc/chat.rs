@@ -111,11 +111,13 @@ impl Accepted {
         let deadline = request.extensions().get::<Deadline>().map(|d| d.0);
         // Until the engine has its own place for the request.
         let _place = request.extensions().get::<Place>().cloned();
+        let owner = validate::owner(&request);
         let mut message = request.into_inner();
         let ready = state.model(&message.model)?;
         let request_id = state.request_id(&message.request_id);
         let defaults = &ready.engine.model().default_sampling;
-        let options = validate::chat_options(&mut message, defaults, request_id.clone(), deadline)?;
+        let mut options = validate::chat_options(&mut message, defaults, request_id.clone(), deadline)?;
+        options.rest.owner = owner;
         let conversation = conversation(ready, message)?;
         let answering = Answering::conversation(state, ready, conversation, options, deadline).await?;
         Ok(Self { answering, request_id })

@@ -37,11 +37,13 @@ impl Service {
         let deadline = request.extensions().get::<Deadline>().map(|d| d.0);
         // Until the engine has its own place for the request.
         let _place = request.extensions().get::<Place>().cloned();
+        let owner = validate::owner(&request);
         let message = request.into_inner();
         let ready = self.state.model(&message.model)?;
         let request_id = self.state.request_id(&message.request_id);
         let defaults = &ready.engine.model().default_sampling;
-        let (prompt, promptless) = validate::generate(message, defaults, request_id.clone(), deadline)?;
+        let (prompt, mut promptless) = validate::generate(message, defaults, request_id.clone(), deadline)?;
+        promptless.rest.owner = owner;
         let tokens = match prompt {
             Prompt::Text(text) => self.state.prompt_tokens(ready, text).await?,
             Prompt::Tokens(ids) => ids,

@@ -8,9 +8,9 @@ use tonic::{Request, Response, Status};
 use super::deadline::Deadline;
 use super::pb::prewarm_session_request::Prompt;
 use super::pb::session_service_server::SessionService;
-use super::validate::{session_id, violation};
+use super::validate::{owner, session_id, violation};
 use super::{chat, pb, translate};
-use crate::engine::{Draft, Event, Session, SessionDraft};
+use crate::engine::{Draft, Event, Session, SessionDraft, SessionKey};
 use crate::port::Place;
 use crate::serving::{self, Problem, Promptless, Ready, State};
 
@@ -20,10 +20,10 @@ pub(super) struct Service {
 }
 
 impl Service {
-    fn session(&self, name: &str) -> Result<(&Ready, pb::Session), Problem> {
+    fn session(&self, key: &SessionKey) -> Result<(&Ready, pb::Session), Problem> {
         let ready = self.state.model("")?;
-        let id = session_id(name, "name")?;
-        let session = ready.engine.sessions().get(&id).ok_or(Problem::UnknownSession(id))?;
+        let session = ready.engine.sessions().get(key);
+        let session = session.ok_or_else(|| Problem::UnknownSession(key.id.clone()))?;
         Ok((ready, session.into()))
     }
 
@@ -58,11 +58,13 @@ impl SessionService for Service {
         request: Request<pb::CreateSessionRequest>,
     ) -> Result<Response<pb::CreateSessionResponse>, Status> {
         let ready = self.state.model("")?;
+        let owner = owner(&request);
         let pb::CreateSessionRequest { session_id, ttl, pinned } = request.into_inner();
         let negative = |e| Problem::field("ttl", format!("is no positive duration: {e}"));
         let ttl = ttl.map(Duration::try_from).transpose().map_err(negative)?;
         let id = if session_id.is_empty() { self.state.unique_name() } else { session_id };
-        let made = ready.engine.create_session(SessionDraft { id, ttl, pinned }).map_err(Problem::from)?;
+        let made =
+            ready.engine.create_session(SessionDraft { owner, id, ttl, pinned }).map_err(Problem::from)?;
         Ok(Response::new(pb::CreateSessionResponse { session: Some(made.into()) }))
     }
 
@@ -70,16 +72,19 @@ impl SessionService for Service {
         &self,
         request: Request<pb::GetSessionRequest>,
     ) -> Result<Response<pb::GetSessionResponse>, Status> {
-        let (_, session) = self.session(&request.into_inner().name)?;
+        let owner = owner(&request);
+        let id = session_id(&request.into_inner().name, "name")?;
+        let (_, session) = self.session(&SessionKey { owner, id })?;
         Ok(Response::new(pb::GetSessionResponse { session: Some(session) }))
     }
 
     async fn list_sessions(
         &self,
-        _: Request<pb::ListSessionsRequest>,
+        request: Request<pb::ListSessionsRequest>,
     ) -> Result<Response<pb::ListSessionsResponse>, Status> {
         let ready = self.state.model("")?;
-        let sessions = ready.engine.sessions().list().into_iter().map(pb::Session::from).collect();
+        let sessions =
+            ready.engine.sessions().list(&owner(&request)).into_iter().map(pb::Session::from).collect();
         Ok(Response::new(pb::ListSessionsResponse { sessions }))
     }
 
@@ -88,10 +93,12 @@ impl SessionService for Service {
         request: Request<pb::DeleteSessionRequest>,
     ) -> Result<Response<pb::DeleteSessionResponse>, Status> {
         let ready = self.state.model("")?;
+        let owner = owner(&request);
         let id = session_id(&request.into_inner().name, "name")?;
-        match ready.engine.delete_session(&id) {
+        let key = SessionKey { owner, id };
+        match ready.engine.delete_session(&key) {
             true => Ok(Response::new(pb::DeleteSessionResponse {})),
-            false => Err(Problem::UnknownSession(id).into()),
+            false => Err(Problem::UnknownSession(key.id).into()),
         }
     }
 
@@ -102,8 +109,10 @@ impl SessionService for Service {
         let deadline = request.extensions().get::<Deadline>().map(|d| d.0);
         // Until the engine has its own place for the request.
         let _place = request.extensions().get::<Place>().cloned();
+        let owner = owner(&request);
         let pb::PrewarmSessionRequest { name, prompt } = request.into_inner();
-        let (ready, _) = self.session(&name)?;
+        let key = SessionKey { owner, id: session_id(&name, "name")? };
+        let (ready, _) = self.session(&key)?;
         let (field, tokens) = match prompt {
             None => {
                 let missing = violation("prompt", "is missing: text, tokens or chat must be set");
@@ -118,7 +127,8 @@ impl SessionService for Service {
             }
         };
         let rest = Draft {
-            session: session_id(&name, "name")?,
+            session: key.id.clone(),
+            owner: Arc::clone(&key.owner),
             prompt_only: true,
             request_id: self.state.unique_name(),
             deadline,
@@ -131,7 +141,7 @@ impl SessionService for Service {
             match event {
                 Event::Done(done) => {
                     return Ok(Response::new(pb::PrewarmSessionResponse {
-                        session: Some(self.session(&name)?.1),
+                        session: Some(self.session(&key)?.1),
                         usage: Some(done.usage.into()),
                         timings: Some(done.timings.into()),
                     }));
@@ -147,7 +157,7 @@ impl SessionService for Service {
 impl From<Session> for pb::Session {
     fn from(session: Session) -> Self {
         Self {
-            name: format!("sessions/{}", session.id),
+            name: format!("sessions/{}", session.key.id),
             create_time: Some(session.created.into()),
             last_use_time: Some(session.last_used.into()),
             expire_time: Some((session.last_used + session.ttl).into()),

@@ -38,7 +38,7 @@ impl From<Problem> for Status {
                 Status::with_error_details(Code::NotFound, message, details)
             }
             Problem::SessionExists(_) => Status::already_exists(message),
-            Problem::TooManySessions => {
+            Problem::TooManySessions(_) => {
                 let message = format!("{message}; DeleteSession makes room");
                 Status::resource_exhausted(message)
             }

@@ -1,8 +1,12 @@
 //! Messages to requests: what the wire leaves open is checked here or by the engine's own request, once.
 
+use std::sync::Arc;
 use std::time::{Duration, Instant};
 
+use tonic::Request;
+
 use super::pb::{self, chat_request, generate_request};
+use crate::access::Owner;
 use crate::engine::{Draft, Stopping, Violation, check_session_id};
 use crate::sampling::SamplingParams;
 use crate::sampling::constraint::Grammar;
@@ -117,6 +121,11 @@ impl Wanted {
             }
         }
     }
+}
+
+/// Whose sessions a call may name.
+pub(super) fn owner<T>(request: &Request<T>) -> Arc<str> {
+    request.extensions().get::<Owner>().cloned().unwrap_or_default().0
 }
 
 /// The id of the session that a request names, if it names one.

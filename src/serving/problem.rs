@@ -3,7 +3,7 @@
 use std::time::Duration;
 
 use crate::access::Refused;
-use crate::engine::{Failure, MAX_SESSIONS, RowFault, SessionError, SubmitError, Violation};
+use crate::engine::{Failure, RowFault, SessionError, SubmitError, Violation};
 
 /// What a caller is told to wait while the server starts or ends. systemd starts it again at once; most of
 /// the time goes into reading the weights.
@@ -40,8 +40,8 @@ pub enum Problem {
     #[error("session \"{0}\" exists")]
     SessionExists(String),
     /// As many sessions as there may be are in use.
-    #[error("there are {MAX_SESSIONS} sessions already, which is the most")]
-    TooManySessions,
+    #[error("there are {0} sessions already, which is the most")]
+    TooManySessions(usize),
     /// The model was not trained on conversations.
     #[error(
         "this model knows no conversations: its vocabulary has no tokens for turns; it can continue a text"
@@ -137,7 +137,7 @@ impl From<SessionError> for Problem {
         match e {
             SessionError::Field(violation) => Self::Fields(vec![violation]),
             SessionError::Exists(id) => Self::SessionExists(id),
-            SessionError::TooMany => Self::TooManySessions,
+            SessionError::TooMany(most) => Self::TooManySessions(most),
         }
     }
 }

@@ -284,3 +284,59 @@ async fn who_vanishes_in_the_middle_frees_the_slot_within_one_token() {
         assert_eq!(f.engine.stats().cancelled, 1);
     }
 }
+
+/// What a token's holder names is not there for another, who may have a session of the same name.
+#[tokio::test(flavor = "multi_thread")]
+async fn sessions_are_those_of_the_token_that_made_them() {
+    const HALL: &str = "mG4tZs9KqB2vXr7LwD0yNe";
+    let file = tempfile::NamedTempFile::new().unwrap();
+    std::fs::write(&file, format!("kitchen {KITCHEN}\nhall {HALL}")).unwrap();
+    let f = start(Script::default(), EngineOptions { kept_contexts: 1, n_ctx: 256, ..OPTIONS });
+    let server = Server::kept_by(Arc::new(Keys::load(file.path()).unwrap()), f.engine.clone()).await;
+    let (mut client, mut sessions) = (server.generation().await, server.sessions().await);
+    let name = "sessions/talk".to_owned();
+    let create = || pb::CreateSessionRequest { session_id: "talk".to_owned(), ..Default::default() };
+    let ask = || pb::GenerateRequest { session: "sessions/talk".to_owned(), ..request(&[BOS, 320], 3) };
+    let get = || pb::GetSessionRequest { name: name.clone() };
+    let delete = || pb::DeleteSessionRequest { name: name.clone() };
+    sessions.create_session(with_token(create(), KITCHEN)).await.unwrap();
+
+    let tokens = pb::PromptTokens { ids: vec![BOS, 320] };
+    let prompt = Some(pb::prewarm_session_request::Prompt::Tokens(tokens));
+    let prewarm = pb::PrewarmSessionRequest { name: name.clone(), prompt };
+    let part = pb::ChatPart { part: Some(pb::chat_part::Part::Text("x".to_owned())) };
+    let role = pb::ChatRole::User.into();
+    let message = pb::ChatMessage { role, parts: vec![part], ..Default::default() };
+    let chat = pb::ChatRequest { messages: vec![message], session: name.clone(), ..Default::default() };
+    for refused in [
+        client.generate(with_token(ask(), HALL)).await.map(drop).unwrap_err(),
+        client.generate_stream(with_token(ask(), HALL)).await.map(drop).unwrap_err(),
+        client.chat(with_token(chat, HALL)).await.map(drop).unwrap_err(),
+        sessions.get_session(with_token(get(), HALL)).await.map(drop).unwrap_err(),
+        sessions.prewarm_session(with_token(prewarm, HALL)).await.map(drop).unwrap_err(),
+        sessions.delete_session(with_token(delete(), HALL)).await.map(drop).unwrap_err(),
+    ] {
+        assert_eq!(refused.code(), Code::NotFound, "{refused:?}");
+    }
+    let list = with_token(pb::ListSessionsRequest {}, HALL);
+    assert!(sessions.list_sessions(list).await.unwrap().into_inner().sessions.is_empty());
+
+    // A session of the same name is another one.
+    sessions.create_session(with_token(create(), HALL)).await.unwrap();
+    client.generate(with_token(ask(), HALL)).await.unwrap();
+    let body = json!({ "prompt": [BOS, 320], "max_tokens": 2, "user": "anna" }).to_string();
+    for token in [KITCHEN, HALL, HALL] {
+        let answer = call(server.addr, "POST", "/v1/completions", token, &body).await;
+        assert_eq!(answer.status, 200);
+        answer.json().await;
+    }
+    let of = |owner| {
+        let all = f.engine.sessions().list(owner);
+        all.into_iter().map(|session| (session.key.id, session.n_requests)).collect::<Vec<_>>()
+    };
+    assert_eq!(of("kitchen"), [("talk".to_owned(), 0), ("user-anna".to_owned(), 1)]);
+    assert_eq!(of("hall"), [("talk".to_owned(), 1), ("user-anna".to_owned(), 2)]);
+    sessions.delete_session(with_token(delete(), HALL)).await.unwrap();
+    let left = sessions.get_session(with_token(get(), KITCHEN)).await.unwrap().into_inner().session;
+    assert_eq!(left.unwrap().name, name);
+}

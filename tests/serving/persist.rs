@@ -4,7 +4,7 @@ use std::fs;
 use std::path::{Path, PathBuf};
 use std::time::Instant;
 
-use pled::engine::{BLOCK_TOKENS, Draft, EngineHandle, EngineOptions, SessionDraft};
+use pled::engine::{BLOCK_TOKENS, Draft, EngineHandle, EngineOptions, SessionDraft, SessionKey};
 use pled::model::KvType;
 use pled::prefix_store::{Options, PrefixStore, StoreStats};
 
@@ -59,7 +59,7 @@ fn talk_over_restarts(
         for turn in 0..8 {
             let mut drafts: Vec<Draft> = (0..1 + turn % 3).map(|_| house.ask()).collect();
             if turn % 2 == 0 {
-                engine.open_session("talk").unwrap();
+                engine.open_session(&SessionKey::unowned("talk")).unwrap();
                 drafts[0].session = "talk".to_owned();
             }
             let together: Vec<_> = drafts.iter().map(|draft| submit(&engine, draft)).collect();
@@ -169,7 +169,7 @@ fn what_is_worth_it_is_written() {
     hear(submit(&engine, &Draft { session, ..draft(&of_session, 2) }));
     end(engine);
     let engine = engine_over_disk(model_file(file), None, WRITING, Some(store(folder.path())));
-    let s = engine.sessions().get("s").expect("sessions outlast a restart");
+    let s = engine.sessions().get(&SessionKey::unowned("s")).expect("sessions outlast a restart");
     assert_eq!((s.n_requests, s.n_tokens), (2, 102));
     for (prompt, cached) in [(&mine, 0), (&shared, 99), (&warmed, 99), (&of_session, 99)] {
         assert_eq!(hear(submit(&engine, &draft(prompt, 2))).1, cached);
@@ -187,12 +187,12 @@ fn what_is_given_up_is_gone_from_the_disk() {
         |first: u32| -> Vec<u32> { [&shared[..], &(0..64).map(|i| first + i).collect::<Vec<_>>()].concat() };
     let engine = engine_over_disk(model_file(file), None, WRITING, Some(store(folder.path())));
     for (id, first) in [("mine", 100), ("yours", 200)] {
-        engine.open_session(id).unwrap();
+        engine.open_session(&SessionKey::unowned(id)).unwrap();
         let warm = Draft { session: id.to_owned(), prompt_only: true, ..draft(&of(first), 1) };
         hear(submit(&engine, &warm));
     }
     await_that("both are written", || stats(&engine).pieces >= 2);
-    assert!(engine.delete_session("mine"));
+    assert!(engine.delete_session(&SessionKey::unowned("mine")));
     await_that("it is gone", || {
         let lacks = |first| lacks_end(folder.path(), &of(first));
         lacks(100) && !lacks(200)

@@ -1,6 +1,6 @@
 //! Sessions by gRPC and by HTTP's `user`: made, named, warmed, pinned, listed, given up.
 
-use pled::engine::{EngineOptions, MAX_SESSIONS, SessionDraft};
+use pled::engine::{EngineOptions, MAX_SESSIONS, SessionDraft, SessionKey};
 use pled::rpc::pb::prewarm_session_request::Prompt;
 use pled::rpc::pb::{self, generate_stream_response::Event};
 use serde_json::json;
@@ -101,7 +101,7 @@ async fn what_is_wrong_with_a_session_is_named() {
 async fn a_prompt_is_computed_ahead_and_no_token_chosen() {
     let f = start(Script::default(), KEEPING);
     let server = Server::over(f.engine.clone()).await;
-    f.engine.open_session("hall").unwrap();
+    f.engine.open_session(&SessionKey::unowned("hall")).unwrap();
     let mut sessions = server.sessions().await;
     let prewarm =
         |prompt| pb::PrewarmSessionRequest { name: "sessions/hall".to_owned(), prompt: Some(prompt) };
@@ -141,7 +141,7 @@ async fn what_is_pinned_outlasts_what_others_compute_and_goes_with_its_session()
     let mut client = server.generation().await;
     let pinned = SessionDraft { id: "pinned".to_owned(), pinned: true, ..SessionDraft::default() };
     f.engine.create_session(pinned).unwrap();
-    f.engine.open_session("plain").unwrap();
+    f.engine.open_session(&SessionKey::unowned("plain")).unwrap();
     let (mine, others) = (letters(80), [&[300][..], &letters(79)].concat());
     client.generate(of_session(&mine, "sessions/pinned")).await.unwrap();
     client.generate(of_session(&others, "sessions/plain")).await.unwrap();
@@ -158,7 +158,10 @@ async fn what_is_pinned_outlasts_what_others_compute_and_goes_with_its_session()
     };
     assert_eq!(known(&mine).await, 79);
     assert_eq!(known(&others).await, 0);
-    assert!(f.engine.delete_session("pinned") && !f.engine.delete_session("pinned"));
+    assert!(
+        f.engine.delete_session(&SessionKey::unowned("pinned"))
+            && !f.engine.delete_session(&SessionKey::unowned("pinned"))
+    );
     crowd().await;
     assert_eq!(known(&mine).await, 0);
 }
@@ -168,13 +171,16 @@ async fn what_is_pinned_outlasts_what_others_compute_and_goes_with_its_session()
 async fn a_cancelled_answer_counts_for_its_session() {
     let f = start(Script::default(), KEEPING);
     let server = Server::over(f.engine.clone()).await;
-    f.engine.open_session("hall").unwrap();
+    f.engine.open_session(&SessionKey::unowned("hall")).unwrap();
     let asked = pb::GenerateRequest { session: "sessions/hall".to_owned(), ..request(&letters(40), 200) };
     let mut stream = server.generation().await.generate_stream(asked).await.unwrap().into_inner();
     while !matches!(next(&mut stream).await.unwrap(), Some(Event::Delta(_))) {}
     drop(stream);
     await_that("the session has what was computed", || {
-        f.engine.sessions().get("hall").is_some_and(|s| s.n_requests == 1 && s.n_tokens > 40)
+        f.engine
+            .sessions()
+            .get(&SessionKey::unowned("hall"))
+            .is_some_and(|s| s.n_requests == 1 && s.n_tokens > 40)
     });
 }
 
@@ -188,7 +194,7 @@ async fn a_user_of_http_has_a_session() {
         assert_eq!(answered.status, 200);
         answered.json().await;
     }
-    let all: Vec<_> = f.engine.sessions().list().into_iter().map(|s| (s.id, s.n_requests)).collect();
+    let all: Vec<_> = f.engine.sessions().list("").into_iter().map(|s| (s.key.id, s.n_requests)).collect();
     assert_eq!(all, [("user-B~c3~b6~20b".to_owned(), 1), ("user-anna".to_owned(), 2)]);
     let refused = post(server.addr, "/v1/completions", &ask(&"x".repeat(200))).await;
     assert_eq!(refused.status, 400);
@@ -199,5 +205,5 @@ async fn a_user_of_http_has_a_session() {
         assert!(f.engine.create_session(draft).is_ok() || i >= MAX_SESSIONS - 2);
     }
     assert_eq!(post(server.addr, "/v1/completions", &ask("berta")).await.status, 200);
-    assert!(f.engine.sessions().get("user-berta").is_none());
+    assert!(f.engine.sessions().get(&SessionKey::unowned("user-berta")).is_none());
 }

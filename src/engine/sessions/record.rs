@@ -1,19 +1,21 @@
-//! Sessions as bytes. Little-endian: of each the length of its id in a byte, the id; when it was made and last used,
-//! in microseconds since 1970, its time to live in seconds, its requests and tokens, 64 bits each; whether it is
-//! pinned and whether it was made by use, a byte each. That the bytes are whole is proven where they are kept.
+//! Sessions as bytes. Little-endian: of each the length of its owner's name in a byte, the name; its id likewise; when
+//! it was made and last used, in microseconds since 1970, its time to live in seconds, its requests and tokens, 64 bits
+//! each; whether it is pinned and whether it was made by use, a byte each. That the bytes are whole is proven where
+//! they are kept.
 
 use std::time::{Duration, UNIX_EPOCH};
 
-use super::{MAX_SESSIONS, MAX_TTL, Session, check_session_id};
+use super::{MAX_SESSIONS, MAX_TTL, Session, SessionKey, check_session_id};
 
 const NUMBERS: usize = 5;
 
 pub(super) fn encode<'a>(sessions: impl Iterator<Item = (&'a Session, bool)>) -> Vec<u8> {
     let mut out = Vec::new();
     for (session, by_use) in sessions {
-        let id = session.id.as_bytes();
-        out.push(u8::try_from(id.len()).expect("ids are at most 128 bytes"));
-        out.extend(id);
+        for name in [&session.key.owner, session.key.id.as_str()] {
+            out.push(u8::try_from(name.len()).expect("names of tokens and ids are at most 128 bytes"));
+            out.extend(name.as_bytes());
+        }
         let since = |time: std::time::SystemTime| {
             time.duration_since(UNIX_EPOCH).unwrap_or_default().as_micros() as u64
         };
@@ -33,19 +35,21 @@ pub(super) fn encode<'a>(sessions: impl Iterator<Item = (&'a Session, bool)>) ->
 /// The sessions, and whether each was made by use.
 pub(super) fn decode(mut bytes: &[u8]) -> Result<Vec<(Session, bool)>, &'static str> {
     let mut all = Vec::new();
-    while let Some((&n, rest)) = bytes.split_first() {
+    while !bytes.is_empty() {
         let ends = "the record ends within a session";
-        let (id, rest) = rest.split_at_checked(n.into()).ok_or(ends)?;
+        let (owner, rest) = name(bytes).ok_or(ends)?;
+        let (id, rest) = name(rest).ok_or(ends)?;
         let (numbers, rest) = rest.split_at_checked(8 * NUMBERS).ok_or(ends)?;
         let (flags, rest) = rest.split_at_checked(2).ok_or(ends)?;
         bytes = rest;
-        let id = std::str::from_utf8(id).map_err(|_| "an id is no text")?;
+        let text = |name| std::str::from_utf8(name).map_err(|_| "a name is no text");
+        let (owner, id) = (text(owner)?, text(id)?);
         check_session_id(id).map_err(|_| "an id is none")?;
         let number =
             |i: usize| u64::from_le_bytes(numbers[8 * i..8 * i + 8].try_into().expect("eight bytes"));
         let time = |i| UNIX_EPOCH.checked_add(Duration::from_micros(number(i))).ok_or("a time cannot be");
         let session = Session {
-            id: id.to_owned(),
+            key: SessionKey { owner: owner.into(), id: id.to_owned() },
             created: time(0)?,
             last_used: time(1)?,
             ttl: Duration::from_secs(number(2)).min(MAX_TTL),
@@ -59,4 +63,10 @@ pub(super) fn decode(mut bytes: &[u8]) -> Result<Vec<(Session, bool)>, &'static 
         }
     }
     Ok(all)
+}
+
+/// A name with its length before it, and what follows.
+fn name(bytes: &[u8]) -> Option<(&[u8], &[u8])> {
+    let (&n, rest) = bytes.split_first()?;
+    rest.split_at_checked(n.into())
 }

@@ -27,7 +27,8 @@ use super::message::{Message, read};
 use super::refusal::Refusal;
 use super::streamed;
 use super::whole::whole;
-use crate::engine::SessionError;
+use crate::access::Owner;
+use crate::engine::{SessionError, SessionKey};
 use crate::serving::{Answering, Problem, Promptless, Ready, State, conversation};
 use answer::{Kind, Words};
 use request::{Body, Input};
@@ -94,7 +95,7 @@ async fn answer(state: &State, request: Request, kind: Kind) -> Result<Response,
     let streams = body.stream.unwrap_or(false);
     let words = Words::new(kind, &body, state.unique_name(), ready, unix_s(SystemTime::now()));
     let names = fields::Names::of(kind, &body);
-    let begun = begin(state, ready, body, kind, request_id.clone()).await;
+    let begun = begin(state, ready, body, kind, request_id.clone(), message.owner).await;
     let answering = begun.map_err(|problem| problem.with_fields(|field| names.name(field)))?;
     drop(message.place);
     let mut response = if streams {
@@ -117,14 +118,16 @@ async fn begin(
     body: Body,
     kind: Kind,
     request_id: String,
+    Owner(owner): Owner,
 ) -> Result<Answering, Problem> {
     let defaults = &ready.engine.model().default_sampling;
     let (input, mut rest, form) = body.translate(kind, defaults, request_id)?;
     if !rest.session.is_empty() {
-        match ready.engine.open_session(&rest.session) {
+        rest.owner = Arc::clone(&owner);
+        match ready.engine.open_session(&SessionKey { owner, id: rest.session.clone() }) {
             Ok(()) => {}
             // It changes no answer, so the request goes without.
-            Err(SessionError::TooMany) => rest.session.clear(),
+            Err(SessionError::TooMany(_)) => rest.session.clear(),
             Err(e) => return Err(e.into()),
         }
     }
