@@ -33,7 +33,9 @@ pub fn wants(path: &str) -> Wants {
     match path.split('/').nth(1).unwrap_or_default() {
         "grpc.health.v1.Health" => Wants::Health,
         "pled.v1.AdminService" => Wants::Figures,
-        "pled.v1.ModelService" | "grpc.reflection.v1.ServerReflection" => Wants::Facts,
+        "pled.v1.ModelService"
+        | "grpc.reflection.v1.ServerReflection"
+        | "grpc.reflection.v1alpha.ServerReflection" => Wants::Facts,
         _ => Wants::Work,
     }
 }

@@ -38,18 +38,21 @@ pub struct Health(HealthReporter);
 /// method but health and reflection answers UNAVAILABLE.
 pub async fn services(state: Arc<State>) -> (Calls, Health) {
     let (health, health_service) = tonic_health::server::health_reporter();
-    let reflection = tonic_reflection::server::Builder::configure()
-        .register_encoded_file_descriptor_set(pb::DESCRIPTORS)
-        .register_encoded_file_descriptor_set(tonic_health::pb::FILE_DESCRIPTOR_SET)
-        .build_v1()
-        .expect("the descriptors were compiled together with the services");
+    let described = || {
+        tonic_reflection::server::Builder::configure()
+            .register_encoded_file_descriptor_set(pb::DESCRIPTORS)
+            .register_encoded_file_descriptor_set(tonic_health::pb::FILE_DESCRIPTOR_SET)
+    };
+    const COMPILED: &str = "the descriptors were compiled together with the services";
     let generation = generation::Service { state: Arc::clone(&state) };
     let tokens = tokens::Service::new(Arc::clone(&state));
     let models = models::Service { state: Arc::clone(&state) };
     let sessions = sessions::Service { state: Arc::clone(&state) };
     let admin = admin::Service { state };
     let routes = Routes::new(health_service)
-        .add_service(reflection)
+        .add_service(described().build_v1().expect(COMPILED))
+        // Python's client of reflection knows no other.
+        .add_service(described().build_v1alpha().expect(COMPILED))
         .add_service(GenerationServiceServer::new(generation).max_decoding_message_size(MAX_MESSAGE_BYTES))
         .add_service(TokenizerServiceServer::new(tokens).max_decoding_message_size(MAX_MESSAGE_BYTES))
         .add_service(SessionServiceServer::new(sessions).max_decoding_message_size(MAX_MESSAGE_BYTES))
