@@ -4,14 +4,17 @@ import random
 from typing import Any
 
 import sentences as s
+import words
 from commands import Command
 from homes import SENSOR_CLASSES, Home
 
 Result = dict[str, Any] | str
 
 
-def action_result(rng: random.Random, command: Command, call: tuple[str, dict[str, Any]], fails: bool) -> Result:
-    """The result of an action: Home Assistant's own shape, a plain object, or a word."""
+def action_result(rng: random.Random, command: Command, call: tuple[str, dict[str, Any]], fails: bool, assist: bool = False) -> Result:
+    """The result of an action: Home Assistant's own shape, a plain object, or a word. `assist`: to the letter Home Assistant's."""
+    if assist:
+        return _assist_result(rng, call[1], fails)
     name = str(call[1].get("name") or call[1].get("area") or "")
     r = rng.random()
     if fails:
@@ -27,6 +30,30 @@ def action_result(rng: random.Random, command: Command, call: tuple[str, dict[st
         result: dict[str, Any] = {"response_type": "action_done", "data": {"success": targets, "failed": []}}
         return result | ({"speech": {}} if rng.random() < 0.5 else {})
     return rng.choice(("ok", "done", "success"))
+
+
+def _assist_result(rng: random.Random, arguments: dict[str, Any], fails: bool) -> Result:
+    """What Home Assistant's intents give: all keys, and of what was reached also the things inside."""
+    if fails:
+        return {"speech": {}, "response_type": "error", "data": {"code": rng.choice(("failed_to_handle", "no_valid_targets", "no_intent_match"))}}
+    reached = []
+    for kind in ("area", "floor", "name"):
+        if kind in arguments:
+            name = str(arguments[kind])
+            place = {"name": name, "type": "entity" if kind == "name" else kind}
+            domain = (arguments.get("domain") or [rng.choice(("light", "switch", "cover", "media_player", "climate"))])[0]
+            reached.append(place | {"id": f"{domain}.{_id(name)}" if kind == "name" else _id(name)})
+            if kind != "name":
+                for _ in range(rng.choice((0, 1, 1, 2, 3))):
+                    inside = f"{name} {words.title(rng, 1)}" if rng.random() < 0.5 else words.title(rng, 2)
+                    reached.append({"name": inside, "type": "entity", "id": f"{domain}.{_id(inside)}"})
+    data: dict[str, Any] = {"targets": [], "success": reached, "failed": []}
+    return {"speech": {}, "response_type": "action_done", "data": data}
+
+
+def _id(name: str) -> str:
+    """A name as Home Assistant makes ids of it."""
+    return "".join(c if c.isalnum() else "_" for c in name.lower())
 
 
 def _reading(rng: random.Random, device_class: str) -> str:

@@ -198,8 +198,10 @@ def set_value(scene: Scene, patterns: s.Patterns, device: Device, tool: str, key
     return Command(say, [(tool, dict(sorted({"name": device.name, key: value}.items())))], category, action, device.name, value, device)
 
 
-def _area_valued(scene: Scene, patterns: s.Patterns, tool: str, key: str, value: Any, said: str, category: str, action: str) -> Command:
+def _area_valued(scene: Scene, patterns: s.Patterns, tool: str, key: str, value: Any, said: str, category: str, action: str) -> Command | None:
     area = scene.area()
+    if not scene.held_out and f"{area} lights".lower() in scene.home.names:
+        return None
     say = _fill(scene.pattern(patterns), area=area, scene=scene, v=said)
     return Command(say, [(tool, dict(sorted({"area": area, key: value}.items())))], category, action, area, value, area=area)
 

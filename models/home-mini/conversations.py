@@ -22,8 +22,10 @@ Message = dict[str, Any]
 class Talk:
     """One conversation as it grows. The messages have the shape of OpenAI's and transformers' chat messages."""
 
-    def __init__(self, rng: random.Random, held_out: bool):
+    def __init__(self, rng: random.Random, held_out: bool, assist: bool = False):
+        """`assist`: instructions, declarations and results as Home Assistant's assist API makes them."""
         self.rng = rng
+        self.assist = assist
         self.home: Home = home(rng, held_out)
         self.scene = Scene(rng, self.home, held_out)
         if held_out:
@@ -45,7 +47,10 @@ class Talk:
             rng.shuffle(names)
         self.tools = names
         self.declared = [tools.declaration(n, self.prefix, rng, bool(self.home.floors) or rng.random() < 0.5) for n in names]
-        text = describe(rng, self.home)
+        if assist:
+            self.declared = [tools.assist(one) for one in self.declared] + [tools.other(rng) for _ in range(rng.choice((1, 1, 2, 3)))]
+            rng.shuffle(self.declared)
+        text = describe(rng, self.home, assist)
         self.messages: list[Message] = [{"role": "system", "content": text}] if text else []
 
     def polite(self, text: str) -> str:
@@ -109,7 +114,7 @@ class Talk:
             self.answer(words)
             return
         fails = self.rng.random() < 0.06
-        self.call(command.calls, [answers.action_result(self.rng, command, call, fails) for call in command.calls])
+        self.call(command.calls, [answers.action_result(self.rng, command, call, fails, self.assist) for call in command.calls])
         self.answer(s.FAILED if fails else answers.confirmation(command))
 
     def pick(self, makers: dict[c.Maker, int]) -> Command:
@@ -159,14 +164,14 @@ class Talk:
                 say += self.join() + one.say
             free_end = made[-1].action in ("broadcast", "list")
         self.say(say, free_end=free_end)
-        self.call(calls, [answers.action_result(rng, None, call, False) for call in calls])  # type: ignore[arg-type]
+        self.call(calls, [answers.action_result(rng, None, call, False, self.assist) for call in calls])  # type: ignore[arg-type]
         self.answer(s.DONE)
         return calls
 
     def join(self) -> str:
         """What stands between two commands; in training now and then words that nobody would put there."""
         rng = self.rng
-        if not self.scene.held_out and rng.random() < 0.12:
+        if not self.scene.held_out and rng.random() < 0.22:
             between = " ".join(c.words.common(rng) for _ in range(rng.choice((1, 1, 2))))
             return f"{rng.choice((' ', ', ', ', and '))}{between} "
         return self.scene.pattern(s.JOINS)
@@ -314,10 +319,10 @@ class Talk:
         return {"category": category, "tools": self.declared, "messages": self.messages, "calls": expected, "text": text}
 
 
-def conversation(rng: random.Random) -> dict[str, Any]:
-    """A training conversation of several turns that share the home."""
-    talk = Talk(rng, held_out=False)
-    for _ in range(rng.choice((6, 8, 10, 12, 14))):
+def conversation(rng: random.Random, assist: float) -> dict[str, Any]:
+    """A training conversation of several turns that share the home; `assist`: how often as Home Assistant has them."""
+    talk = Talk(rng, held_out=False, assist=assist > 0 and rng.random() < assist)
+    for _ in range(rng.choice((6, 8, 10, 12, 14)) // (2 if talk.assist else 1)):
         r = rng.random()
         if r < 0.42:
             talk.single()
@@ -336,13 +341,13 @@ def conversation(rng: random.Random) -> dict[str, Any]:
     return talk.case("train")
 
 
-def generate(seed: int, split: str = "train") -> Iterator[dict[str, Any]]:
-    """Endless training conversations, or the held-out cases (those of `seed` 0 are the published ones)."""
+def generate(seed: int, split: str = "train", assist: float = 0.0) -> Iterator[dict[str, Any]]:
+    """Endless training conversations, some as Home Assistant has them, or the held-out cases (those of `seed` 0 are the published ones)."""
     rng = random.Random(f"{split} {seed}")
     if split == "heldout":
         yield from held_out_cases(rng)
     while split == "train":
-        made = conversation(rng)
+        made = conversation(rng, assist)
         if any(m["role"] == "assistant" for m in made["messages"]):
             yield made
 

@@ -23,14 +23,17 @@ import words
 HERE = Path(__file__).parent
 OUT = Path(os.environ.get("PLED_CACHE", Path.home() / ".cache/pled-dev")) / "home-mini"
 CONVERSATIONS_PER_SHARD = 5000
+# From this shard on some conversations are as Home Assistant has them, which are longer: first come short ones.
+FIRST_ASSIST_SHARD = 3
+ASSIST_SHARE = 0.4
 LONGEST = 2048
 
 
 def unseen() -> set[str]:
-    """Made-up words in the names that held-out cases call. Chance could make them again; training must not have them."""
+    """Words in the names that held-out cases call, made up or of the held-out pools. Chance could make them again; training must not have them."""
     named = [str(value) for case in conversations.generate(0, "heldout") for call in case["calls"]
              for key, value in call["arguments"].items() if key in ("name", "area", "floor")]
-    known = {word.capitalize() for word in words.NAMING} | {"Battery", "Humidity", "Power", "Scene", "Temperature"}
+    known = {word.capitalize() for word in words.TRAINED} | {"Battery", "Humidity", "Power", "Scene", "Temperature"}
     return set(re.findall("[A-Z][a-z]{2,}", " ".join(named))) - known
 
 
@@ -58,7 +61,8 @@ def write_shard(number: int) -> None:
     all_ids: list[np.ndarray] = []
     all_wanted: list[np.ndarray] = []
     never = unseen()
-    made = (case for case in conversations.generate(1000 + number) if is_fit(case, never))
+    assist = ASSIST_SHARE if number >= FIRST_ASSIST_SHARD else 0.0
+    made = (case for case in conversations.generate(1000 + number, assist=assist) if is_fit(case, never))
     for case in itertools.islice(made, CONVERSATIONS_PER_SHARD):
         ids, wanted = encode(tokenizer, case)
         all_ids.append(np.array(ids[:LONGEST], dtype=np.uint16))

@@ -6,6 +6,7 @@ thousands, so that a way of asking is learned apart from what is asked for. No p
 core of one: those stay unseen.
 """
 
+from collections.abc import Collection
 from typing import NamedTuple
 
 
@@ -36,10 +37,19 @@ def _entries(text: str) -> list[str]:
     return [entry.strip() for entry in text.split("|")]
 
 
-def grown(patterns: Patterns, requests: str, goals: str = "", subjects: str = "{n}", be: str = "is") -> Patterns:
-    """The patterns with combinations: every request of `requests` and every wish that one of `subjects` be one of `goals`."""
-    cores = [core for core in _entries(requests) if core and core not in patterns.held_out]
+def grown(patterns: Patterns, requests: str, goals: str = "", subjects: str = "{n}", be: str = "is", never: Collection[str] = ()) -> Patterns:
+    """The patterns with combinations: every request of `requests` and every wish that one of `subjects` be one of `goals`.
+
+    `never`: more patterns that stay out, as cores and written down too."""
+    out = {*patterns.held_out, *never}
+    cores = [core for core in _entries(requests) if core and core not in out]
     made = [frame.replace("{c}", core) for frame in _entries(REQUESTS) for core in cores]
     made += [frame.replace("{s}", subject).replace("{g}", goal).replace("{be}", be)
              for frame in _entries(WISHES) for subject in _entries(subjects) for goal in _entries(goals) if goal]
-    return Patterns(patterns.train, patterns.held_out, [pattern for pattern in dict.fromkeys(made) if pattern not in patterns.held_out])
+    return Patterns([pattern for pattern in patterns.train if pattern not in out], patterns.held_out,
+                    [pattern for pattern in dict.fromkeys(made) if pattern not in out])
+
+
+def products(verbs: str, endings: str) -> str:
+    """Cores by combination: every one of `verbs` with every one of `endings`."""
+    return "|".join(verb + ending for verb in _entries(verbs) for ending in endings.split("|"))

@@ -48,7 +48,7 @@ def _area(rng: random.Random, held_out: bool) -> str:
         return pick(rng, words.ROOMS, held_out)
     if r < 0.78:
         owner = pick(rng, words.PEOPLE, held_out)
-        return f"{owner}'s {rng.choice(('Room', 'Bedroom', 'Office', 'Bathroom', 'Studio') if not held_out else ('Room', 'Den', 'Bedroom'))}"
+        return f"{owner}'s {rng.choice(('Room', 'Bedroom', 'Office', 'Bathroom', 'Closet') if not held_out else ('Room', 'Den', 'Bedroom'))}"
     if r < 0.9:
         return f"{made_up(rng, held_out)} {rng.choice(('Room', 'Hall', 'Corner', 'Suite') if not held_out else ('Room', 'Wing', 'Hall'))}"
     return made_up(rng, held_out)
@@ -144,7 +144,7 @@ def home(rng: random.Random, held_out: bool) -> Home:
     if rng.random() < 0.25 and len(areas) > 2:
         names = rng.sample(words.FLOORS[held_out], 2)
         if not held_out:
-            names = [name if rng.random() < 0.4 else words.title(rng, 1) + rng.choice((" Floor", " Floor", " Level", "")) for name in names]
+            names = [name if rng.random() < 0.4 else words.title(rng, 1) + rng.choice((" Floor", " Floor", " Level", "", "", "")) for name in names]
         if names[0] == names[1] or set(names) & set(areas):
             names = rng.sample(words.FLOORS[held_out], 2)
         cut = rng.randint(1, len(areas) - 1)
@@ -191,12 +191,42 @@ INSTRUCTIONS = [
 HEADINGS = ["Devices:", "An overview of the areas and the devices in this home:", "Static Context: devices in this home:",
             "These devices are available:", "Home:"]
 
+ASSIST_HEADINGS = ["Static Context: the areas and the devices of this smart home, an overview:", "Static Context: An overview of areas and devices in the home:",
+                   "An overview of the areas and the devices in this smart home:", "Static Context:"]
 
-def describe(rng: random.Random, home: Home) -> str:
-    """The system turn's text: instructions and the home in one of four layouts."""
+# What clients write in long instructions, of which nothing matters here; {t}: the name of some tool, {w}: some words.
+LONG_INSTRUCTIONS = [
+    "It is {n}:{m}:{m} on 20{n}-{n}-{m}.", "You talk to the people of a smart home that runs Home Assistant.", "Be truthful about the world.",
+    "Use plain text, keep to the point.", "Always call the intent tools to control Home Assistant.", "A lock is locked by {t} and unlocked by {t}.",
+    "For a device it is best to pass name and domain alone.", "For an area, pass its name and a domain.",
+    "If somebody wants all devices of a kind, ask for the area, unless there is one such device only.", "Timers cannot be started from this device.",
+    "To tell the current state of the home you have the `{t}` tool.", "Do not say that you are unable to if live data is needed.",
+    "For what exists (\"{w}?\"), see the list below.", "For a CURRENT state, value or mode (\"{w}?\", \"{w}?\"):", "    {d}. Know that this needs live data.",
+    "    {d}. You MUST call `{t}`. It gives what is true now ({w}, {w}).", "    {d}. Answer with what the tool says (as in \"{w} is [value from the tool].\").",
+    "Questions that are not about the home are answered from what you know.", "You are in area {w} and commands without a place mean this area.",
+    "Never {w}.", "Prefer {w} to {w}.", "{w}: {w}.",
+]
+
+
+def _long_instructions(rng: random.Random) -> str:
+    some = rng.sample(LONG_INSTRUCTIONS, rng.randint(5, len(LONG_INSTRUCTIONS)))
+    filled = []
+    for text in some:
+        while "{" in text:
+            kind = text[text.index("{") + 1]
+            value = {"n": lambda: str(rng.randint(10, 28)), "m": lambda: str(rng.randint(10, 59)), "d": lambda: str(rng.randint(1, 5)),
+                     "t": lambda: rng.choice(("HassTurnOn", "HassTurnOff", "GetLiveContext", "HassGetState", f"Get{words.title(rng, 1)}")),
+                     "w": lambda: " ".join(words.common(rng) for _ in range(rng.randint(1, 5)))}[kind]()
+            text = text.replace("{" + kind + "}", value, 1)
+        filled.append(text)
+    return rng.choice((" ", "\n", "\n")).join(filled) + rng.choice(("", "\n"))
+
+
+def describe(rng: random.Random, home: Home, assist: bool = False) -> str:
+    """The system turn's text: instructions and the home in one of four layouts. `assist`: as Home Assistant writes it."""
     devices = home.devices[:]
     rng.shuffle(devices)
-    layout = rng.choices(("yaml", "rooms", "lines", "dashes"), (5, 3, 2, 2))[0]
+    layout = "yaml" if assist else rng.choices(("yaml", "rooms", "lines", "dashes"), (5, 3, 2, 2))[0]
     lines: list[str] = []
     floor_of = {area: floor for floor, areas in home.floors.items() for area in areas}
     with_state = layout in ("lines", "dashes") and rng.random() < 0.3
@@ -233,7 +263,10 @@ def describe(rng: random.Random, home: Home) -> str:
     if bare and layout != "rooms":
         lines.append("Areas without devices: " + ", ".join(bare))
     heading = rng.choice(HEADINGS) if rng.random() < 0.8 else ""
-    parts = [rng.choice(INSTRUCTIONS) if rng.random() < 0.85 else "", heading, "\n".join(lines)]
+    instructions = rng.choice(INSTRUCTIONS) if rng.random() < 0.85 else ""
+    if assist:
+        instructions, heading = _long_instructions(rng), rng.choice(ASSIST_HEADINGS)
+    parts = [instructions, heading, "\n".join(lines)]
     return "\n".join(part for part in parts if part)
 
 

@@ -5,7 +5,7 @@ a kind of device ("lights"), {x} an item, a message or a timer's name. Held-out 
 Many intents have cores besides, which frames.py combines with the ways to ask for anything.
 """
 
-from frames import Patterns, grown
+from frames import Patterns, grown, products
 
 ON = Patterns(
     ["turn on {n}", "switch on {n}", "switch {n} on", "{n} on", "can you turn on {n}", "put {n} on", "i want {n} on", "power on {n}",
@@ -183,13 +183,14 @@ AREA_VACUUM = Patterns(
     ["clean the floor in the {a}", "send the vacuum to the {a}"],
 )
 TIMER = Patterns(
-    ["start a timer for {v}", "timer for {v}", "{v} timer", "set a {v} timer", "start a {v} timer", "timer {v}", "wake me in {v}",
+    ["{v} on the clock", "{v} on the timer", "start a timer for {v}", "timer for {v}", "{v} timer", "set a {v} timer", "start a {v} timer", "timer {v}", "wake me in {v}",
      "remind me in {v}", "count down {v}", "give me {v}", "set the timer to {v}", "i need a timer of {v}", "begin a countdown of {v}",
      "let me know in {v}"],
     ["put {v} on the clock", "can you set a timer for {v}", "set a timer for {v}"],
 )
 NAMED_TIMER = Patterns(
-    ["set a {x} timer for {v}", "start a timer for {v} called {x}", "set a timer named {x} for {v}", "{x} timer for {v}",
+    ["{x} timer, {v}", "timer called {x} {v}", "timer named {x}, {v}", "countdown for the {x} {v}", "{x} {v} timer", "{v} {x} timer", "timer {x} {v}",
+     "{v} for the {x}", "timer for {x} of {v}", "set a {x} timer for {v}", "start a timer for {v} called {x}", "set a timer named {x} for {v}", "{x} timer for {v}",
      "{x} timer {v}", "set a timer for {v} for {x}", "start the {x} timer with {v}", "put {v} on the clock for the {x}",
      "let the {x} timer run for {v}"],
     ["i need a {x} timer of {v}", "start a {v} timer for the {x}", "timer for the {x} {v}"],
@@ -335,29 +336,37 @@ FLOOR_OFF = grown(FLOOR_OFF, "turn off the {k} on the {f}|turn off all {k} on th
 ALL_OFF = grown(ALL_OFF, "turn off everything in the {a}|switch everything off in the {a}|switch off everything in the {a}|turn everything in the {a} off|"
                 "turn off all devices in the {a}|power everything down in the {a}|shut everything in the {a} down|turn everything off in the {a}|in the {a} turn everything off",
                 "off|switched off|shut off|powered down", "everything in the {a}|all devices in the {a}")
-BRIGHTNESS = grown(BRIGHTNESS, "set {n} to {v} percent|dim {n} to {v} percent|set the brightness of {n} to {v} percent|make {n} {v} percent bright|change {n} to {v}%|turn {n} to {v} percent|"
+# Light, blinds, music and heating are set with the same verbs: which it is must be read in the home's list. So what is
+# held out of one of them stays out of the others too, or training would say that these words mean another kind.
+_SIBLINGS = {held_out for patterns in (BRIGHTNESS, POSITION, VOLUME, TEMPERATURE) for held_out in patterns.held_out}
+_VERBS = """set {n}|change {n}|bring {n}|move {n}|get {n}|take {n}|push {n}|switch {n}|slide {n}|adjust {n}|run {n}|turn {n}|turn {n} down|turn {n} up|put {n}|
+raise {n}|lower {n}|bring {n} down|bring {n} up|shift {n}|fix {n}|send {n}|move {n} up|move {n} down"""
+_SHARES = products(_VERBS, " to {v}%| to {v} percent| to {v}") + "|" + products("put {n}|set {n}|keep {n}|leave {n}|hold {n}|have {n}", " at {v}%| at {v} percent| at {v}| on {v}%")
+_SHARE_GOALS = "at {v} percent|at {v}%|set to {v}%|set to {v} percent|at {v}|on {v} percent"
+_DEGREES = products(_VERBS, " to {v} degrees| to {v}") + "|" + products("set {n}|keep {n}|leave {n}|hold {n}|have {n}", " at {v} degrees| at {v}| on {v} degrees")
+BRIGHTNESS = grown(BRIGHTNESS, _SHARES + "|" + "set {n} to {v} percent|dim {n} to {v} percent|set the brightness of {n} to {v} percent|make {n} {v} percent bright|change {n} to {v}%|turn {n} to {v} percent|"
                    "brighten {n} to {v} percent|turn {n} down to {v} percent|turn {n} up to {v}%|bring {n} to {v} percent|adjust {n} to {v} percent|dim {n} down to {v}%|"
-                   "put {n} to {v} percent|put {n} on {v}%|set {n} at {v} percent|dim {n} to {v}%|set the brightness of {n} to {v}|dim {n} at {v}", "at {v} percent|at {v}%|{v} percent bright|dimmed to {v}%|dimmed to {v}|set to {v} percent")
+                   "put {n} to {v} percent|put {n} on {v}%|set {n} at {v} percent|dim {n} to {v}%|set the brightness of {n} to {v}|dim {n} at {v}", _SHARE_GOALS + "|{v} percent bright|dimmed to {v}%|dimmed to {v}", never=_SIBLINGS)
 AREA_BRIGHTNESS = grown(AREA_BRIGHTNESS, "set the {a} lights to {v} percent|dim the lights in the {a} to {v} percent|dim the {a} lights to {v} percent|set the lights in the {a} to {v}%|"
                         "set the brightness in the {a} to {v} percent|make the lights in the {a} {v} percent bright|turn the {a} lights down to {v} percent|"
                         "bring the lights in the {a} to {v} percent|adjust the {a} lights to {v}%|set the {a} brightness to {v} percent|put the {a} lights at {v}%|change the {a} lights to {v} percent",
                         "at {v}%|dimmed to {v} percent|{v} percent bright|set to {v}%", "the lights in the {a}|the {a} lights|all lights in the {a}", "are")
 COLOR = grown(COLOR, "set {n} to {v}|turn {n} {v}|change {n} to {v}|set the color of {n} to {v}|color {n} {v}|switch {n} to {v}|paint {n} {v}|turn {n} to {v}|put {n} on {v}|"
-              "make the color of {n} {v}|change the color of {n} to {v}|give {n} the color {v}|let {n} shine {v}|let {n} glow in {v}|make {n} shine in {v}", "{v}|in {v}|colored {v}|set to {v}")
+              "make the color of {n} {v}|change the color of {n} to {v}|give {n} the color {v}|let {n} shine {v}|give {n} {v} light|give {n} a {v} light|give {n} a {v} tint|give {n} a shade of {v}|light {n} in {v}|light {n} up in {v}|bathe {n} in {v}|let {n} be {v}|have {n} shine in {v}|let {n} glow in {v}|make {n} shine in {v}", "{v}|in {v}|colored {v}|set to {v}")
 AREA_COLOR = grown(AREA_COLOR, "make the {a} lights {v}|set the lights in the {a} to {v}|turn the {a} lights {v}|change the lights in the {a} to {v}|set the {a} lights to {v}|"
-                   "color the {a} lights {v}|make the light in the {a} {v}|give the {a} the color {v}|paint the {a} {v}|give the {a} lights a {v} color|turn the lights in the {a} {v}", "{v}|in {v}", "the {a} lights|the lights in the {a}", "are")
-TEMPERATURE = grown(TEMPERATURE, "set {n} to {v} degrees|turn {n} to {v} degrees|change {n} to {v} degrees|set the temperature of {n} to {v}|turn {n} up to {v} degrees|turn {n} down to {v}|"
-                    "set the target of {n} to {v} degrees|adjust {n} to {v} degrees|bring {n} to {v} degrees|put {n} to {v} degrees|put {n} on {v} degrees|set {n} at {v}|raise {n} to {v} degrees|lower {n} to {v}", "at {v}|set to {v} degrees|on {v} degrees|running at {v} degrees")
+                   "color the {a} lights {v}|make the light in the {a} {v}|give the {a} the color {v}|give the {a} {v} light|give the {a} a {v} light|give the {a} a {v} tint|light the {a} in {v}|bathe the {a} in {v}|light the {a} up in {v}|give the {a} a shade of {v}|paint the {a} {v}|give the {a} lights a {v} color|turn the lights in the {a} {v}", "{v}|in {v}", "the {a} lights|the lights in the {a}", "are")
+TEMPERATURE = grown(TEMPERATURE, _DEGREES + "|" + "set {n} to {v} degrees|turn {n} to {v} degrees|change {n} to {v} degrees|set the temperature of {n} to {v}|turn {n} up to {v} degrees|turn {n} down to {v}|"
+                    "set the target of {n} to {v} degrees|adjust {n} to {v} degrees|bring {n} to {v} degrees|put {n} to {v} degrees|put {n} on {v} degrees|set {n} at {v}|raise {n} to {v} degrees|lower {n} to {v}", "at {v}|set to {v} degrees|on {v} degrees|running at {v} degrees", never=_SIBLINGS)
 AREA_TEMPERATURE = grown(AREA_TEMPERATURE, "set the {a} to {v} degrees|set the temperature in the {a} to {v} degrees|heat the {a} to {v} degrees|make it {v} degrees in the {a}|"
                          "warm the {a} to {v} degrees|cool the {a} to {v} degrees|set the {a} temperature to {v}|change the temperature in the {a} to {v}|turn the heating in the {a} up to {v}|"
                          "get the {a} to {v} degrees|bring the temperature in the {a} to {v}|turn the {a} heating to {v} degrees|heat up the {a} to {v}|put the {a} at {v} degrees|adjust the temperature of the {a} to {v}|"
                          "turn the heating in the {a} to {v} degrees|set the {a} heating to {v}|let it be {v} degrees in the {a}", "{v} degrees warm|heated to {v} degrees|at {v}|warmed to {v}", "the {a}")
-POSITION = grown(POSITION, "set {n} to {v} percent|open {n} to {v} percent|set the position of {n} to {v}%|open {n} {v} percent|put {n} at {v}%|raise {n} to {v} percent|move {n} to {v} percent|"
+POSITION = grown(POSITION, _SHARES + "|" + "set {n} to {v} percent|open {n} to {v} percent|set the position of {n} to {v}%|open {n} {v} percent|put {n} at {v}%|raise {n} to {v} percent|move {n} to {v} percent|"
                  "bring {n} to {v} percent|move {n} to position {v}|change {n} to {v}%|lower {n} to {v}%|let {n} down to {v} percent|put {n} on {v} percent|adjust {n} to {v} percent|set {n} to {v}",
-                 "at {v} percent|opened to {v}%|open to {v} percent|{v} percent open|at position {v}")
-VOLUME = grown(VOLUME, "set the volume of {n} to {v} percent|set {n} volume to {v}|turn {n} down to {v} percent|turn the volume of {n} to {v}|change the volume of {n} to {v}%|put {n} at volume {v}|"
+                 _SHARE_GOALS + "|opened to {v}%|open to {v} percent|{v} percent open|at position {v}", never=_SIBLINGS)
+VOLUME = grown(VOLUME, _SHARES + "|" + "set the volume of {n} to {v} percent|set {n} volume to {v}|turn {n} down to {v} percent|turn the volume of {n} to {v}|change the volume of {n} to {v}%|put {n} at volume {v}|"
                "make {n} {v} percent loud|bring the volume of {n} to {v}|adjust {n} to volume {v}|turn {n} up to {v}|set the {n} volume to {v}|turn {n} down to {v}|change the {n} volume to {v} percent|turn {n} up to volume {v}|"
-               "set {n} to volume {v}|adjust the {n} volume to {v}%", "at volume {v}|at {v} volume|{v} percent loud|set to volume {v}|with a volume of {v} percent")
+               "set {n} to volume {v}|put the {n} volume at {v}%|turn the {n} volume to {v}%|bring the {n} volume to {v} percent|turn the {n} volume up to {v}%|turn the {n} volume down to {v}|adjust the {n} volume to {v}%", _SHARE_GOALS + "|at volume {v}|at {v} volume|{v} percent loud|set to volume {v}|with a volume of {v} percent", never=_SIBLINGS)
 AREA_VOLUME = grown(AREA_VOLUME, "set the volume in the {a} to {v} percent|set the {a} volume to {v}|turn the music in the {a} down to {v} percent|bring the {a} volume to {v} percent|"
                     "turn the music in the {a} up to {v}|change the volume in the {a} to {v}%|turn the {a} volume to {v}|turn the {a} volume up to {v} percent|put the volume in the {a} at {v}|adjust the {a} volume to {v}",
                     "at {v} percent|set to {v}|at {v}%", "the volume in the {a}|the {a} volume|the music in the {a}")
@@ -372,18 +381,18 @@ VACUUM = grown(VACUUM, "start {n}|run {n}|start cleaning with {n}|send {n} to cl
                "make {n} clean|vacuum with {n}|let {n} do the floor|set {n} going", "started|running|cleaning|vacuuming|at work")
 AREA_VACUUM = grown(AREA_VACUUM, "vacuum the {a}|clean the {a}|start vacuuming the {a}|hoover the {a}|vacuum in the {a}|give the {a} a clean|vacuum the floor in the {a}|clean up in the {a}|"
                     "clean the {a} floor|send the robot to the {a}|have the {a} vacuumed|start cleaning the {a}|sweep the {a}|let the vacuum clean the {a}", "vacuumed|cleaned|clean|hoovered", "the {a}|the floor in the {a}|the {a} floor")
-TIMER = grown(TIMER, "start a timer for {v}|set a {v} timer|start a {v} timer|count down {v}|give me {v}|set the timer to {v}|begin a countdown of {v}|start a countdown of {v}|make a timer for {v}|"
+TIMER = grown(TIMER, "start a timer for {v}|set a {v} timer|start a {v} timer|count down {v}|start the clock for {v}|give me {v} on the clock|set the clock to {v}|let the clock run for {v}|let the timer run for {v}|start {v} on the clock|put the clock on {v}|set {v} on the timer|give me {v}|set the timer to {v}|begin a countdown of {v}|start a countdown of {v}|make a timer for {v}|"
               "start the timer with {v}|set a timer of {v}|wake me in {v}|remind me in {v}|let me know in {v}|put a timer on for {v}|set up a {v} timer|run a timer for {v}|time {v}|"
               "tell me when {v} are over|put {v} on the timer|put a {v} timer on|set a countdown for {v}", "set|started|running", "a timer for {v}|a {v} timer|the timer for {v}")
 NAMED_TIMER = grown(NAMED_TIMER, "set a {x} timer for {v}|start a timer for {v} called {x}|set a timer named {x} for {v}|set a timer for {v} for {x}|start the {x} timer with {v}|"
-                    "put {v} on the clock for the {x}|let the {x} timer run for {v}|start a {x} timer for {v}|start a {v} {x} timer|set a {v} timer for {x}|make a {x} timer of {v}|start a {v} timer called {x}|"
+                    "put {v} on the clock for the {x}|let the {x} timer run for {v}|start a {x} timer for {v}|start a {v} {x} timer|start a {v} timer for {x}|start a countdown of {v} for the {x}|run a {v} timer for the {x}|time the {x} for {v}|give the {x} {v}|set a {v} timer for {x}|make a {x} timer of {v}|start a {v} timer called {x}|"
                     "set a timer for the {x} to {v}|start a {v} timer named {x}|set the {x} timer to {v}|count down {v} for the {x}|set a {v} timer for the {x}|begin a {x} timer of {v}",
                     "set|started", "a {x} timer of {v}|a {v} {x} timer|a timer for {x} of {v}|a {x} timer for {v}")
 CANCEL_NAMED = grown(CANCEL_NAMED, "cancel the {x} timer|stop the {x} timer|cancel the timer for the {x}|delete the {x} timer|cancel the timer called {x}|forget the {x} timer|get rid of the {x} timer|"
                      "turn off the {x} timer|remove the {x} timer|stop the timer named {x}|drop the timer for {x}|end the timer called {x}|kill the {x} timer|clear the {x} timer|cancel my {x} timer", "cancelled|stopped|off", "the {x} timer|the timer for {x}")
 CANCEL_TIME = grown(CANCEL_TIME, "cancel the {v} timer|stop the {v} timer|cancel the timer of {v}|end the timer for {v}|forget the {v} timer|remove the {v} timer|end the {v} timer|stop the timer of {v}|"
                     "get rid of the {v} timer|delete the timer for {v}|drop the {v} timer|cancel my {v} timer|clear the {v} timer|kill the timer of {v}", "cancelled|stopped|off", "the {v} timer|the timer of {v}")
-LIST_ADD = grown(LIST_ADD, "add {x} to {n}|put {x} on {n}|add {x} on {n}|jot {x} down on {n}|note {x} on {n}|write {x} on {n}|extend {n} with {x}|write {x} down on {n}|add to {n}: {x}|put on {n} {x}|note down {x} on {n}|"
+LIST_ADD = grown(LIST_ADD, "add {x} to {n}|put {x} on {n}|add {x} on {n}|jot {x} down on {n}|note {x} on {n}|write {x} on {n}|extend {n} with {x}|write {x} down on {n}|add to {n}: {x}|append {x} to {n}|append to {n} {x}|save {x} to {n}|save to {n} {x}|put down on {n} {x}|note to {n} {x}|include in {n} {x}|put {x} in {n}|add in {n} {x}|store {x} in {n}|put up {x} on {n}|scribble {x} down on {n}|mark {x} down on {n}|put on {n} {x}|note down {x} on {n}|"
                  "place {x} on {n}|enter {x} on {n}|add on {n} {x}|write on {n} {x}|include {x} on {n}|put {x} onto {n}|list {x} on {n}", "on {n}|added to {n}|written on {n}|noted on {n}", "{x}")
 BROADCAST = grown(BROADCAST, "announce {x}|say {x} on all speakers|spread the word that {x}|broadcast that {x}|tell everybody that {x}|let everyone know that {x}|make an announcement: {x}|"
                   "send a message to everyone: {x}|inform everybody that {x}|shout through the house that {x}|announce to everyone that {x}|broadcast: {x}|broadcast the message {x}|tell everyone that {x}|"

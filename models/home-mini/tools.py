@@ -8,7 +8,7 @@ import json
 import random
 from typing import Any
 
-from words import made_up
+from words import common, made_up, title
 
 STRING: dict[str, Any] = {"type": "string"}
 STRINGS: dict[str, Any] = {"type": "array", "items": {"type": "string"}}
@@ -93,6 +93,23 @@ def declaration(name: str, prefix: str = "", rng: random.Random | None = None, f
     if required:
         schema["required"] = required
     return {"type": "function", "function": {"name": prefix + name, "description": text, "parameters": schema}}
+
+
+def other(rng: random.Random) -> dict[str, Any]:
+    """A tool of which the model knows nothing, and which it leaves alone."""
+    name = rng.choice(("GetLiveContext", "HassCancelAllTimers", "HassRespond", "Get" + title(rng, 1), "Hass" + title(rng, 2).replace(" ", "")))
+    text = " ".join(common(rng) for _ in range(rng.randint(2, 12))).capitalize()
+    properties = {common(rng): {"type": rng.choice(("string", "integer"))} for _ in range(rng.choice((0, 0, 1, 2)))}
+    return {"type": "function", "function": {"name": name, "description": text, "parameters": {"type": "object", "required": [], "properties": properties}}}
+
+
+def assist(declared: dict[str, Any]) -> dict[str, Any]:
+    """A declaration as Home Assistant makes it: lists without what their items are, and an empty list of what is required."""
+    function = declared["function"]
+    parameters = function["parameters"]
+    properties = {key: {k: v for k, v in value.items() if k != "items"} for key, value in parameters["properties"].items()}
+    parameters = {"type": "object", "required": parameters.get("required", []), "properties": properties}
+    return {"type": "function", "function": function | {"parameters": parameters}}
 
 
 def main() -> None:

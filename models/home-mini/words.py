@@ -136,9 +136,11 @@ _CODAS = ["", "", "", "n", "r", "l", "s", "m", "k", "x"]
 _HELD_OUT = {word for pool in (ROOMS, PEOPLE, FLOORS, QUALIFIERS, *KINDS.values(), COLORS, ITEMS, TIMER_NAMES)
              for word in re.findall("[a-z]+", " ".join(pool[1]).lower())}
 _VOCABULARY = [word for word in (Path(__file__).parent / "vocabulary.txt").read_text().split() if word not in _HELD_OUT]
-# Words that may stand in a name; the tokenizer cuts them like words that nobody has seen.
-NAMING = {word for pool in (ROOMS, PEOPLE, FLOORS, QUALIFIERS, *KINDS.values(), COLORS, ITEMS, TIMER_NAMES)
-          for word in re.findall("[a-z]+", " ".join(pool[0]).lower())} | _HELD_OUT | set(_VOCABULARY)
+# Words that training may name things with, and with the held-out ones all that may stand in a name; the tokenizer cuts
+# them like words that nobody has seen.
+TRAINED = {word for pool in (ROOMS, PEOPLE, FLOORS, QUALIFIERS, *KINDS.values(), COLORS, ITEMS, TIMER_NAMES)
+           for word in re.findall("[a-z]+", " ".join(pool[0]).lower())} | set(_VOCABULARY)
+NAMING = TRAINED | _HELD_OUT
 NAMING -= set("the of a to in on for with all any is it are be and".split())
 
 
@@ -184,7 +186,7 @@ def _sounds(rng: random.Random) -> str:
 
 def common(rng: random.Random) -> str:
     """A common word, or now and then one that does not exist; in small letters. For training."""
-    return rng.choice(_VOCABULARY) if rng.random() < 0.75 else made_up(rng, False).lower()
+    return rng.choice(_VOCABULARY) if rng.random() < 0.65 else made_up(rng, False).lower()
 
 
 def title(rng: random.Random, most: int = 2) -> str:
@@ -219,6 +221,6 @@ def timer_name(rng: random.Random, held_out: bool) -> str:
 
 def color(rng: random.Random, held_out: bool) -> str:
     """A color; in training many are words that name none."""
-    if held_out or rng.random() < 0.6:
+    if held_out or rng.random() < 0.45:
         return pick(rng, COLORS, held_out and rng.random() < 0.5)
     return rng.choice(("", "", "", "light ", "dark ", "warm ", "pale ")) + common(rng)
