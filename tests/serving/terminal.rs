@@ -159,7 +159,8 @@ impl Terminal {
 
 #[tokio::test(flavor = "multi_thread")]
 async fn ctrl_c_stops_the_answer_and_not_the_program() {
-    let script = Script { step_time: Duration::from_millis(5), ..Default::default() };
+    // Slow enough to be under way still when it is stopped, on an emulated processor too.
+    let script = Script { step_time: Duration::from_millis(40), ..Default::default() };
     let f = start(script, EngineOptions::default());
     let server = Server::over(f.engine.clone()).await;
     let url = format!("http://{}", server.addr);
