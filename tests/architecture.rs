@@ -59,9 +59,9 @@ const CRATES: &[(&str, &[&str])] = &[
     ("minijinja_contrib", &["tokenizer"]),
     ("prost", &["rpc"]),
     ("prost_types", &["rpc"]),
-    // In `ops` and `tokenizer` for tests.
-    ("rand", &["sampling", "ops", "tokenizer"]),
-    ("rand_chacha", &["sampling", "ops", "tokenizer"]),
+    // In `ops`, `tokenizer`, `prefix_store` and `engine` for tests.
+    ("rand", &["sampling", "ops", "tokenizer", "prefix_store", "engine"]),
+    ("rand_chacha", &["sampling", "ops", "tokenizer", "prefix_store", "engine"]),
     ("rayon", &["ops"]),
     // In `daemon` to lock the whole process in memory.
     ("rustix", &["storage", "fetch", "port", "daemon"]),

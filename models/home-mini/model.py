@@ -118,7 +118,7 @@ class Trained:
 
     def _whole_layer(self, i: int, x: Tensor, per_layer: Tensor) -> tuple[Tensor, tuple[Tensor, Tensor]]:
         layer, kind = self.model.layers[i], shape.LAYERS[i]
-        batch, length, _ = x.shape
+        length = x.shape[1]
         h = rms_norm(x, layer.input_layernorm.weight)
         k, v = self._keys_values(i, h)
         cos, sin = (t[:length, None] for t in self.tables[kind])

@@ -1,6 +1,6 @@
 """Trains home-mini. Run again after a cut, it goes on from its last checkpoint, batch for batch as if uncut.
 
-`python train.py` needs the shards of dataset.py (it makes those that are missing) and one core for about 70 minutes;
+`python train.py` needs the shards of dataset.py (it makes those that are missing) and one core for more than an hour;
 with one thread a run does the same sums in the same order each time. It writes checkpoint.pt and log.jsonl into the output folder.
 """
 

@@ -60,7 +60,8 @@ impl Certificates {
     /// # Errors
     /// If it cannot be read or is malformed.
     pub fn validity(&self, unix_s: u64) -> Result<Validity, AccessError> {
-        Ok(validity(&certificates(&self.files.cert)?, unix_s))
+        let path = &self.files.cert;
+        validity(&certificates(path)?, unix_s).map_err(|problem| wrong(path, problem))
     }
 
     /// What a new connection is served with.

@@ -30,27 +30,28 @@ pub enum Validity {
 }
 
 /// The first certificate that is not within its days decides.
-pub(super) fn validity(certificates: &[CertificateDer<'_>], unix_s: u64) -> Validity {
+///
+/// # Errors
+/// If one before that cannot be read: nobody looked at any but the server's own when the file was loaded.
+pub(super) fn validity(certificates: &[CertificateDer<'_>], unix_s: u64) -> Result<Validity, String> {
     let at = UnixTime::since_unix_epoch(Duration::from_secs(unix_s));
-    certificates
-        .iter()
-        .map(|certificate| validity_of(certificate, at))
-        .find(|validity| *validity != Validity::Valid)
-        .unwrap_or(Validity::Valid)
+    for (i, certificate) in certificates.iter().enumerate() {
+        let validity = validity_of(certificate, at).map_err(|e| format!("certificate {}: {e}", i + 1))?;
+        if validity != Validity::Valid {
+            return Ok(validity);
+        }
+    }
+    Ok(Validity::Valid)
 }
 
-fn validity_of(certificate: &CertificateDer<'_>, at: UnixTime) -> Validity {
+fn validity_of(certificate: &CertificateDer<'_>, at: UnixTime) -> Result<Validity, String> {
     let mut roots = RootCertStore::empty();
-    let name = ServerName::try_from("pled");
-    // What cannot be read as a certificate was refused with the file.
-    let (Ok(()), Ok(name)) = (roots.add(certificate.clone().into_owned()), name) else {
-        return Validity::Valid;
-    };
+    roots.add(certificate.clone().into_owned()).map_err(|e| e.to_string())?;
     let provider = Arc::new(ring::default_provider());
-    let Ok(verifier) = WebPkiServerVerifier::builder_with_provider(Arc::new(roots), provider).build() else {
-        return Validity::Valid;
-    };
-    match verifier.verify_server_cert(certificate, &[], &name, &[], at) {
+    let verifier = WebPkiServerVerifier::builder_with_provider(Arc::new(roots), provider).build();
+    let verifier = verifier.map_err(|e| e.to_string())?;
+    let name = ServerName::try_from("pled").map_err(|e| e.to_string())?;
+    Ok(match verifier.verify_server_cert(certificate, &[], &name, &[], at) {
         Err(Error::InvalidCertificate(CertificateError::ExpiredContext { not_after, .. })) => {
             Validity::Expired { until_unix_s: not_after.as_secs() }
         }
@@ -58,5 +59,5 @@ fn validity_of(certificate: &CertificateDer<'_>, at: UnixTime) -> Validity {
             Validity::NotYet { from_unix_s: not_before.as_secs() }
         }
         _ => Validity::Valid,
-    }
+    })
 }

@@ -18,6 +18,7 @@ use std::collections::BTreeMap;
 use std::ops::Range;
 
 use crate::model::LayerKind;
+use crate::prefix_store::agreement;
 
 mod pins;
 
@@ -368,11 +369,6 @@ impl<K> PrefixCache<K> {
             self.children_mut(block.parent).retain(|&child| child != id);
         }
     }
-}
-
-/// How many first elements agree.
-pub(super) fn agreement(a: &[u32], b: &[u32]) -> usize {
-    a.iter().zip(b).take_while(|(a, b)| a == b).count()
 }
 
 #[cfg(test)]

@@ -5,9 +5,10 @@
 //! instead of computing it a second time.
 
 use super::backend::Backend;
-use super::prefix_cache::{BLOCK_TOKENS, Kept, agreement};
+use super::prefix_cache::{BLOCK_TOKENS, Kept};
 use super::worker::Worker;
 use crate::model::OutOfMemory;
+use crate::prefix_store::agreement;
 
 impl<B: Backend> Worker<B> {
     /// Memory for a sequence; if the system has none left, in the place of what is kept.

@@ -63,6 +63,9 @@ impl Budget {
 
 #[cfg(test)]
 mod tests {
+    use rand::{RngExt, SeedableRng};
+    use rand_chacha::ChaCha8Rng;
+
     use super::*;
 
     #[test]
@@ -94,13 +97,8 @@ mod tests {
     fn no_day_gets_more_than_its_bytes() {
         let mut budget = Budget::new(1000, 0);
         let mut written = [0_u64; 365];
-        let mut state = 0x9E37_79B9_7F4A_7C15_u64;
-        let mut below = move |n: u64| {
-            state ^= state << 13;
-            state ^= state >> 7;
-            state ^= state << 17;
-            state % n
-        };
+        let mut random = ChaCha8Rng::seed_from_u64(1);
+        let mut below = |n: u64| random.random_range(0..n);
         for day in 0..365_u64 {
             for _ in 0..40 {
                 // At boot the clock may stand in the past.

@@ -189,7 +189,7 @@ fn find(piece: &Piece, block: usize, kind: PartKind) -> Option<usize> {
     piece.header.parts.iter().position(|part| part.block == block && part.kind == kind)
 }
 
-/// How many first elements agree.
-fn agreement(a: &[u32], b: &[u32]) -> usize {
+/// How many first tokens agree.
+pub fn agreement(a: &[u32], b: &[u32]) -> usize {
     a.iter().zip(b).take_while(|(a, b)| a == b).count()
 }

@@ -26,7 +26,7 @@ mod index;
 mod piece;
 mod store;
 
-pub use index::PartKind;
+pub use index::{PartKind, agreement};
 pub use piece::{NewPart, NewPiece};
 pub use store::{Options, Plan, PrefixStore, Restored, StoreError, StoreStats, Wanted};
 

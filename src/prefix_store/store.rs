@@ -213,7 +213,8 @@ impl Plan {
     }
 
     /// Bytes that would be read.
-    pub fn n_bytes(&self) -> u64 {
+    #[cfg(test)]
+    pub(super) fn n_bytes(&self) -> u64 {
         let n_bytes =
             |(piece, i): &Found| piece.header.parts[*i].place.end - piece.header.parts[*i].place.start;
         self.parts.iter().map(n_bytes).sum()

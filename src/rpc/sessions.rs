@@ -12,6 +12,7 @@ use super::validate::{owner, session_id, violation};
 use super::{chat, pb, translate};
 use crate::engine::{Draft, Event, Session, SessionDraft, SessionKey};
 use crate::port::Place;
+use crate::prefix_store::agreement;
 use crate::serving::{self, Problem, Promptless, Ready, State};
 
 #[derive(Debug)]
@@ -41,8 +42,7 @@ impl Service {
             message
         };
         let (one, other) = (self.prompt(ready, with("a")).await?, self.prompt(ready, with("Z")).await?);
-        let n_common = one.iter().zip(&other).take_while(|(a, b)| a == b).count();
-        Ok(one[..n_common].to_vec())
+        Ok(one[..agreement(&one, &other)].to_vec())
     }
 
     async fn prompt(&self, ready: &Ready, message: pb::ChatRequest) -> Result<Vec<u32>, Problem> {

@@ -140,6 +140,5 @@ async fn commands_become_the_right_calls_over_grpc() {
         }
     }
     assert!(n * step >= 30 && n_calls * step >= 6, "{n} cases, {n_calls} calls");
-    // It is right at 93 of 100 such places, and there are few of them here.
-    assert!(wrong.len() * 5 <= n, "{} of {n} are wrong: {wrong:#?}", wrong.len());
+    assert!(wrong.len() * 10 <= n, "{} of {n} are wrong: {wrong:#?}", wrong.len());
 }

@@ -54,7 +54,17 @@ pub(super) fn certificate(settings: &Settings, unix_s: u64) -> Option<Finding> {
     let path = files.cert.display().to_string();
     let certificates = Certificates::load(files).ok()?;
     let renew = "renew it, then systemctl reload pled (docs/securing.md)";
-    Some(match certificates.validity(unix_s).ok()? {
+    let told = certificates
+        .validity(unix_s)
+        .and_then(|now| Ok((now, certificates.validity(unix_s + SOON_DAYS * DAY_S)?)));
+    let (now, soon) = match told {
+        Ok(told) => told,
+        Err(e) => {
+            let advice = "put the server's certificate there, and those that lead to its root, in PEM";
+            return Some(Finding::with_advice("certificate", Verdict::Error, e.to_string(), advice));
+        }
+    };
+    Some(match now {
         Validity::Expired { until_unix_s } => {
             let days = unix_s.saturating_sub(until_unix_s) / DAY_S;
             let found = format!("{path} expired {days} days ago: clients refuse to talk to the server");
@@ -66,7 +76,7 @@ pub(super) fn certificate(settings: &Settings, unix_s: u64) -> Option<Finding> {
             let advice = "see whether the clock of this board is right (date), or issue it anew";
             Finding::with_advice("certificate", Verdict::Warning, found, advice)
         }
-        Validity::Valid => match certificates.validity(unix_s + SOON_DAYS * DAY_S).ok()? {
+        Validity::Valid => match soon {
             Validity::Expired { until_unix_s } => {
                 let days = until_unix_s.saturating_sub(unix_s) / DAY_S;
                 let found = format!("{path} expires in {days} days");
@@ -164,5 +174,13 @@ mod tests {
             assert!(finding.found.contains(part), "{finding:?}");
         }
         assert_eq!(certificate(&self::settings(&[]), end_s), None);
+
+        // What is no certificate behind the server's own is taken as it is when the file is loaded.
+        let no_certificate = "-----BEGIN CERTIFICATE-----\nAAAA\n-----END CERTIFICATE-----\n";
+        let text = std::fs::read_to_string(path("cert")).unwrap() + no_certificate;
+        std::fs::write(path("cert"), text).unwrap();
+        let finding = certificate(&settings, begin_s + day_s).unwrap();
+        assert_eq!(finding.verdict, Verdict::Error);
+        assert!(finding.found.contains("certificate 2"), "{finding:?}");
     }
 }

@@ -1,5 +1,8 @@
 //! The tree alone. What is kept of a range of tokens is the range itself, at a price for each token.
 
+use rand::{RngExt, SeedableRng};
+use rand_chacha::ChaCha8Rng;
+
 use super::*;
 
 const LOOKBACK: usize = 40;
@@ -124,13 +127,8 @@ fn what_does_not_fit_beside_what_was_just_used_is_not_kept() {
 /// Whatever is kept and forgotten: the bound holds, the counters are right, and what is found is what was said.
 #[test]
 fn random_conversations_keep_to_the_bound() {
-    let mut state = 0x9E37_79B9_7F4A_7C15_u64;
-    let mut below = move |n: u64| {
-        state ^= state << 13;
-        state ^= state >> 7;
-        state ^= state << 17;
-        state % n
-    };
+    let mut random = ChaCha8Rng::seed_from_u64(1);
+    let mut below = |n: u64| random.random_range(0..n);
     let mut cache = Cache::new(LOOKBACK);
     let bound = 20 * BLOCK_BYTES;
     let mut said: Vec<Vec<u32>> = vec![Vec::new()];
