@@ -172,7 +172,8 @@ impl<B: Backend> Worker<B> {
             return;
         }
         let tokens = &tokens[..n_known];
-        if !disk.worth.iter().any(|other| other.starts_with(tokens)) {
+        // A longer one that waits does not bring the windows that resuming here needs.
+        if !disk.worth.iter().any(|other| other == tokens) {
             disk.worth.push_back(tokens.to_vec());
         }
     }
