@@ -21,6 +21,8 @@ mod sessions;
 mod status;
 #[path = "../support/mod.rs"]
 mod support;
+mod talks;
 mod terminal;
 mod tls;
 mod web;
+mod week;

@@ -13,25 +13,25 @@ use super::reuse::{Dice, House, KEEPING, hear, submit};
 use super::scripted::*;
 
 /// The windows of the fixtures are shorter than a block: only with long chunks there is a whole block in the ring.
-const WRITING: EngineOptions = EngineOptions { worth_tokens: 8, prefill_chunk: 128, ..KEEPING };
+pub(crate) const WRITING: EngineOptions = EngineOptions { worth_tokens: 8, prefill_chunk: 128, ..KEEPING };
 const STORE: Options =
     Options { disk_bytes: 64 << 20, daily_bytes: 1 << 30, block_tokens: BLOCK_TOKENS, fingerprint: 77 };
 
-fn store(folder: &Path) -> PrefixStore {
+pub(crate) fn store(folder: &Path) -> PrefixStore {
     PrefixStore::open(folder, STORE).unwrap()
 }
 
-fn stats(engine: &EngineHandle) -> StoreStats {
+pub(crate) fn stats(engine: &EngineHandle) -> StoreStats {
     engine.stats().store.unwrap()
 }
 
 /// Ends an engine as the daemon does, with what there is to write.
-fn end(engine: EngineHandle) {
+pub(crate) fn end(engine: EngineHandle) {
     let runtime = tokio::runtime::Builder::new_current_thread().enable_all().build().unwrap();
     runtime.block_on(engine.drain(Instant::now() + PATIENCE));
 }
 
-fn pieces(folder: &Path) -> Vec<PathBuf> {
+pub(crate) fn pieces(folder: &Path) -> Vec<PathBuf> {
     let all = fs::read_dir(folder).unwrap().map(|entry| entry.unwrap().path());
     let mut all: Vec<_> = all.filter(|path| path.extension().is_some_and(|e| e == "kv")).collect();
     all.sort();

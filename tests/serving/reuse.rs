@@ -24,11 +24,11 @@ impl Dice {
         (self.0 % n as u64) as usize
     }
 
-    fn between(&mut self, low: usize, high: usize) -> usize {
+    pub(crate) fn between(&mut self, low: usize, high: usize) -> usize {
         low + self.below(high - low)
     }
 
-    fn tokens(&mut self, n: usize) -> Vec<u32> {
+    pub(crate) fn tokens(&mut self, n: usize) -> Vec<u32> {
         (0..n).map(|_| self.between(3, N_VOCAB) as u32).collect()
     }
 }
@@ -89,7 +89,7 @@ impl House {
 /// The tokens, and of each the probabilities that all logits went into.
 #[derive(Debug, PartialEq)]
 pub(crate) struct Answer {
-    tokens: Vec<u32>,
+    pub(crate) tokens: Vec<u32>,
     logprobs: Vec<Logprobs>,
 }
 

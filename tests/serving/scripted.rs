@@ -47,8 +47,20 @@ pub(crate) struct Script {
     pub(crate) nan_after: Option<u32>,
     /// Running this token panics.
     pub(crate) panic_at: Option<u32>,
+    /// What is kept takes as many bytes as another model's.
+    pub(crate) kept_bytes: Option<KeptBytes>,
     /// There is memory for no more sequences than this at a time.
     pub(crate) room: Option<usize>,
+}
+
+/// What a model keeps of prompts.
+#[derive(Clone, Copy)]
+pub(crate) struct KeptBytes {
+    /// Bytes of a token in full layers, and in sliding ones.
+    pub(crate) full: usize,
+    pub(crate) sliding: usize,
+    /// Tokens that a sliding layer looks back.
+    pub(crate) lookback: usize,
 }
 
 /// Lets steps through one by one.
@@ -201,11 +213,11 @@ impl Backend for Scripted {
     }
 
     fn lookback(&self) -> usize {
-        LOOKBACK
+        self.script.kept_bytes.map_or(LOOKBACK, |like| like.lookback)
     }
 
     fn sliding_from(&self, seq: &ScriptedSeq) -> usize {
-        seq.n_tokens.saturating_sub(LOOKBACK + 32)
+        seq.n_tokens.saturating_sub(self.lookback() + 32)
     }
 
     fn keep(&self, seq: &ScriptedSeq, positions: Range<usize>, kind: LayerKind) -> Option<Self::Kept> {
@@ -218,7 +230,12 @@ impl Backend for Scripted {
     }
 
     fn bytes_of_kept(&self, (positions, kind): &Self::Kept) -> Vec<u8> {
-        format!("{positions:?} {kind:?}").into_bytes()
+        let mut bytes = format!("{positions:?} {kind:?}").into_bytes();
+        if let Some(like) = self.script.kept_bytes {
+            let of_token = if *kind == LayerKind::Full { like.full } else { like.sliding };
+            bytes.resize(positions.len() * of_token, b' ');
+        }
+        bytes
     }
 
     fn kept_of_bytes(&self, positions: Range<usize>, kind: LayerKind, bytes: &[u8]) -> Option<Self::Kept> {
@@ -230,7 +247,7 @@ impl Backend for Scripted {
         assert!(seq.n_tokens == 0 && seq.announced.is_empty(), "not a new sequence");
         let held = |kind, position| kept.iter().any(|(p, k)| *k == kind && p.contains(&position));
         assert!((0..n_tokens).all(|p| held(LayerKind::Full, p)), "{n_tokens} of {kept:?}");
-        let seen = n_tokens.saturating_sub(LOOKBACK)..n_tokens;
+        let seen = n_tokens.saturating_sub(self.lookback())..n_tokens;
         assert!(seen.into_iter().all(|p| held(LayerKind::Sliding, p)), "{n_tokens} of {kept:?}");
         seq.n_tokens = n_tokens;
     }
