@@ -1,8 +1,8 @@
 //! The daemon: wiring, signals, a drain that ends.
 //!
 //! The port is bound before the model is read, so that a client that comes early hears NOT_SERVING and
-//! UNAVAILABLE and not a refused connection. READY follows when the weights are resident. What stops the
-//! daemon is a signal, the engine's death, or a listener's; each way ends within a bound.
+//! UNAVAILABLE and not a refused connection. READY follows when the weights are resident and the pinned prompts
+//! computed. What stops the daemon is a signal, the engine's death, or a listener's; each way ends within a bound.
 //!
 //! Deliberately absent: what a request means (`rpc`, `http`), what is computed (`engine`).
 
@@ -13,6 +13,7 @@ mod guard;
 mod load;
 mod loopback;
 mod memory_plan;
+mod pinned;
 mod reload;
 mod services;
 
@@ -92,6 +93,7 @@ pub async fn run(
 ) -> anyhow::Result<()> {
     let notifier = Notifier;
     let access = Access::load(settings)?;
+    let prompts = pinned::read(settings)?;
     let mut listeners = Listeners::bind(&settings.listen).await?;
     log::info!(listen = list(&listeners.addresses).as_str(); "listening");
     access.tell(&listeners.addresses);
@@ -102,15 +104,18 @@ pub async fn run(
     notifier.status("loading the model");
 
     let mut stop = std::pin::pin!(stop);
-    let mut loading = {
-        let settings = settings.clone();
-        tokio::task::spawn_blocking(move || start_engine(&settings))
+    let loading = async {
+        let of_thread = settings.clone();
+        let started = tokio::task::spawn_blocking(move || start_engine(&of_thread)).await;
+        let engine = started.context("loading the model panicked")??;
+        pinned::pin(settings, &engine, prompts, notifier).await?;
+        anyhow::Ok(engine)
     };
     let engine = tokio::select! {
-        loaded = &mut loading => loaded.context("loading the model panicked")??,
+        loaded = loading => loaded?,
         error = listeners.failed() => return Err(error),
         () = &mut stop => {
-            log::info!("stopped while the model was loading");
+            log::info!("stopped before the model was ready");
             return Ok(());
         }
     };

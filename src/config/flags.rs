@@ -94,6 +94,9 @@ pub struct ServerFlags {
     /// The most that is written to the folder in a day, as in 500MB [default: 1GiB]
     #[arg(long, value_name = "BYTES")]
     session_daily_bytes: Option<String>,
+    /// File with a prompt that is computed before the daemon is ready, and stays in memory; may be repeated
+    #[arg(long, value_name = "FILE")]
+    pinned_prompts: Vec<String>,
     /// Listen beyond loopback although anybody who reaches the port may use it [default: false]
     #[arg(long, value_name = "BOOL", num_args = 0..=1, require_equals = true, default_missing_value = "true")]
     allow_unauthenticated_lan: Option<String>,
@@ -103,8 +106,10 @@ impl ServerFlags {
     /// What the flags say.
     pub fn fragment(&self) -> Fragment {
         let mut fragment = Fragment::default();
-        if !self.listen.is_empty() {
-            fragment.set(Field::Listen, Origin::Flag(Field::Listen), self.listen.clone());
+        for (field, values) in [(Field::Listen, &self.listen), (Field::PinnedPrompts, &self.pinned_prompts)] {
+            if !values.is_empty() {
+                fragment.set(field, Origin::Flag(field), values.clone());
+            }
         }
         for (field, value) in [
             (Field::MaxSessions, &self.max_sessions),

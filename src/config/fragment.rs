@@ -33,6 +33,8 @@ pub enum Field {
     SessionDiskBytes,
     /// Bound of what is written there in a day, bytes.
     SessionDailyBytes,
+    /// Files of prompts that are computed before the server is ready, and stay in memory.
+    PinnedPrompts,
     /// Lock the weights in memory.
     Mlock,
     /// Log level.
@@ -53,7 +55,7 @@ pub enum Field {
 
 impl Field {
     /// Every option, in the order of the documentation.
-    pub const ALL: [Field; 21] = [
+    pub const ALL: [Field; 22] = [
         Field::Model,
         Field::Listen,
         Field::Threads,
@@ -67,6 +69,7 @@ impl Field {
         Field::SessionDir,
         Field::SessionDiskBytes,
         Field::SessionDailyBytes,
+        Field::PinnedPrompts,
         Field::Mlock,
         Field::Log,
         Field::TokenFile,
@@ -93,6 +96,7 @@ impl Field {
             Field::SessionDir => "session_dir",
             Field::SessionDiskBytes => "session_disk_bytes",
             Field::SessionDailyBytes => "session_daily_bytes",
+            Field::PinnedPrompts => "pinned_prompts",
             Field::Mlock => "mlock",
             Field::Log => "log",
             Field::TokenFile => "token_file",
@@ -121,7 +125,7 @@ impl Field {
 
     /// Whether the option may have several values.
     pub const fn is_list(self) -> bool {
-        matches!(self, Field::Listen)
+        matches!(self, Field::Listen | Field::PinnedPrompts)
     }
 }
 

@@ -52,6 +52,8 @@ pub struct Settings {
     pub session_disk_bytes: u64,
     /// The most that is written there in a day, bytes.
     pub session_daily_bytes: u64,
+    /// Files of prompts that are computed before the server is ready, and stay in memory.
+    pub pinned_prompts: Vec<PathBuf>,
     /// Lock the weights in memory.
     pub mlock: bool,
     /// Log level, if one was given: each command has its own default.
@@ -106,6 +108,9 @@ impl Settings {
             session_daily_bytes: read
                 .one(Field::SessionDailyBytes, |text| value::parse_byte_count(text, 0))?
                 .unwrap_or(DEFAULT_SESSION_BYTES),
+            pinned_prompts: read
+                .all(Field::PinnedPrompts, |text| parse_path(text, "file with a prompt"))?
+                .unwrap_or_default(),
             mlock: read.one(Field::Mlock, value::parse_bool)?.unwrap_or(false),
             log: read
                 .one(Field::Log, |text| value::parse_word(text, "off, error, warn, info, debug, trace"))?,

@@ -23,6 +23,7 @@ pub async fn serve_while<T>(
 ) -> anyhow::Result<T> {
     // It leaves nothing behind, and takes nothing from a daemon that runs beside it.
     settings.session_dir = None;
+    settings.pinned_prompts = Vec::new();
     settings.listen = vec![SocketAddr::from((Ipv4Addr::LOCALHOST, 0))];
     settings.token_file = None;
     settings.certificates = None;

@@ -122,6 +122,16 @@ pub enum Failure {
     /// The step could not be computed.
     #[error("the step could not be computed: {0}")]
     Step(String),
+    /// There is no memory to keep the prompt for as long as the engine lives.
+    #[error(
+        "what is pinned would take up to {n_bytes} bytes with it, {bound} are possible: the memory of one context"
+    )]
+    Unpinnable {
+        /// What would be pinned then. Unit: bytes.
+        n_bytes: u64,
+        /// What may be pinned. Unit: bytes.
+        bound: u64,
+    },
     /// The engine thread is gone.
     #[error("the engine has ended")]
     EngineEnded,

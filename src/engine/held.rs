@@ -1,8 +1,9 @@
-//! The worker and sessions: what it holds for them from one request to the next.
+//! What the worker holds from one request to the next: for sessions, and as long as it lives.
 
 use std::time::Instant;
 
 use super::backend::Backend;
+use super::event::Failure;
 use super::prefix_cache::Pin;
 use super::worker::Worker;
 
@@ -18,7 +19,42 @@ pub(super) struct Held {
     pub(super) unwritten_since: Option<Instant>,
 }
 
+/// A prompt that stays in memory.
+#[derive(Debug)]
+pub(super) struct Pinned {
+    tokens: Vec<u32>,
+    pin: Pin,
+}
+
 impl<B: Backend> Worker<B> {
+    /// Pins the prompt that a sequence has computed, if that is what it is for.
+    pub(super) fn pin_if_asked(&mut self, i: usize) -> Result<(), Failure> {
+        let Some(sequence) = self.slots[i].as_ref().filter(|sequence| sequence.pin) else { return Ok(()) };
+        let tokens = sequence.tokens[..sequence.n_prompt].to_vec();
+        // A context that is as long as the prompt holds at least what is kept of it.
+        let n_bytes = self.prefixes.pinned_bytes() + self.backend.kv_bytes(&sequence.state);
+        let bound = self.shared.pinned_bytes_bound();
+        let pin = self.prefixes.pin(&tokens, bound);
+        if pin.n_tokens() < tokens.len() {
+            self.prefixes.unpin(pin);
+            return Err(Failure::Unpinnable { n_bytes, bound });
+        }
+        self.write_if_worth_it(&tokens);
+        self.pinned.push(Pinned { tokens, pin });
+        Ok(())
+    }
+
+    /// A fault may have cost all that was kept. What is to stay is pinned again once a request has computed it.
+    pub(super) fn pin_again(&mut self) {
+        let bound = self.shared.pinned_bytes_bound();
+        for Pinned { tokens, pin } in &mut self.pinned {
+            if pin.n_tokens() < tokens.len() || !self.prefixes.holds(pin) {
+                self.prefixes.unpin(std::mem::take(pin));
+                *pin = self.prefixes.pin(tokens, bound);
+            }
+        }
+    }
+
     /// Takes over what a sequence has computed for its session, if it names one that is there still.
     pub(super) fn hold_for_session(&mut self, i: usize) {
         let Some(sequence) = self.slots[i].as_ref().filter(|s| s.n_done > 0) else { return };

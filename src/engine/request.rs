@@ -46,6 +46,8 @@ pub struct Draft {
     pub owner: Arc<str>,
     /// Compute the prompt for requests to come, and choose no token.
     pub prompt_only: bool,
+    /// Keep what is computed of it in memory as long as the engine lives; only together with `prompt_only`.
+    pub pin: bool,
 }
 
 /// When a generation ends, besides the model's own end and the end of the context.
@@ -178,6 +180,11 @@ impl Request {
     /// Whether the prompt is all that is to be computed.
     pub fn prompt_only(&self) -> bool {
         self.draft.prompt_only
+    }
+
+    /// Whether what is computed of the prompt is to stay in memory.
+    pub fn pin(&self) -> bool {
+        self.draft.pin && self.prompt_only()
     }
 
     pub(super) fn into_prompt(self) -> Vec<u32> {

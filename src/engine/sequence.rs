@@ -28,6 +28,8 @@ pub(super) struct Sequence<S> {
     pub(super) session: Option<SessionKey>,
     /// It ends when its prompt is computed.
     pub(super) prompt_only: bool,
+    /// Its prompt stays in memory as long as the engine lives.
+    pub(super) pin: bool,
     /// Tokens whose keys and values are held. While the prompt is computed less than `n_prompt`, then less than
     /// `tokens.len()`: what was chosen last is not run yet. That is one token, or several where a grammar left
     /// one way only.
@@ -53,7 +55,7 @@ pub(super) struct Sequence<S> {
 
 impl<S> Sequence<S> {
     pub(super) fn new(request: Request, life: Life, state: S, answer: Answer, now: Instant) -> Self {
-        let (session, prompt_only) = (request.session(), request.prompt_only());
+        let (session, prompt_only, pin) = (request.session(), request.prompt_only(), request.pin());
         let tokens = request.into_prompt();
         Self {
             life,
@@ -61,6 +63,7 @@ impl<S> Sequence<S> {
             n_prompt: tokens.len(),
             session,
             prompt_only,
+            pin,
             tokens,
             n_done: 0,
             n_cached: None,

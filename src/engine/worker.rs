@@ -15,7 +15,7 @@ use std::time::Instant;
 
 use super::backend::Backend;
 use super::event::{Delta, Done, Event, Failure, FinishReason, Timings, Usage, ms};
-use super::held::Held;
+use super::held::{Held, Pinned};
 use super::life::{End, Ending, Life};
 use super::options::EngineOptions;
 use super::persist::Persisting;
@@ -49,6 +49,8 @@ pub(super) struct Worker<B: Backend> {
     /// What sequences have computed, for those to come.
     pub(super) prefixes: PrefixCache<B::Kept>,
     pub(super) held: BTreeMap<SessionKey, Held>,
+    /// What stays in memory as long as the engine lives.
+    pub(super) pinned: Vec<Pinned>,
     /// The version of the table of sessions that `held` was compared with.
     pub(super) sessions_seen: u64,
     /// Where prefixes outlast the process, if anywhere.
@@ -75,6 +77,7 @@ impl<B: Backend> Worker<B> {
             scheduler: Scheduler::new(options.prefill_chunk),
             pace: Pace::default(),
             held: BTreeMap::new(),
+            pinned: Vec::new(),
             sessions_seen: 0,
             disk: store.map(Persisting::new),
             options,
@@ -241,7 +244,11 @@ impl<B: Backend> Worker<B> {
                 }
                 self.end(i, Ending::Failed(failure));
             }
-            Some(Ok(_)) if prompt_only => self.end(i, Ending::Done(FinishReason::MaxTokens.into())),
+            Some(Ok(_)) if prompt_only => {
+                let pinned = self.pin_if_asked(i);
+                let done = |()| Ending::Done(FinishReason::MaxTokens.into());
+                self.end(i, pinned.map_or_else(Ending::Failed, done));
+            }
             Some(Ok(Chosen { delta, end })) => {
                 let arrival = sequence.accept(&delta.token_ids);
                 self.shared.with_stats(|s| s.tokens(delta.token_ids.len(), arrival));
@@ -263,6 +270,7 @@ impl<B: Backend> Worker<B> {
         if !matches!(ending, Ending::Failed(Failure::Logits(_))) {
             self.keep_all(i);
             self.hold_for_session(i);
+            self.pin_again();
         }
         let Some(mut sequence) = self.slots[i].take() else { return };
         let outcome = ending.outcome();

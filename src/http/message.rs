@@ -60,7 +60,8 @@ fn is<E: std::error::Error + 'static>(e: &(dyn std::error::Error + 'static)) -> 
     std::iter::successors(Some(e), |e| e.source()).any(|e| e.is::<E>())
 }
 
-fn parse<T: DeserializeOwned>(bytes: &[u8]) -> Result<T, Refusal> {
+/// Reads the body of a request.
+pub(super) fn parse<T: DeserializeOwned>(bytes: &[u8]) -> Result<T, Refusal> {
     let bad = |message: String| Refusal::new(StatusCode::BAD_REQUEST, message);
     if n_values(bytes) > MAX_VALUES {
         return Err(bad(format!("the request has more than {MAX_VALUES} values")));

@@ -30,6 +30,8 @@ mod refusal;
 mod streamed;
 mod whole;
 
+pub use openai::opening;
+
 use std::sync::Arc;
 
 use axum::Router;

@@ -16,8 +16,22 @@ use crate::port::Place;
 use crate::serving::{self, Answering, Ending, Piece, Problem, Ready, State};
 use crate::tokenizer::chat::{CallRules, Channel, Conversation, Message, Role, Tool, ToolCall, ToolChoice};
 
+/// A conversation as it was said.
+pub(super) struct Said {
+    pub(super) messages: Vec<Message>,
+    pub(super) tools: Vec<Tool>,
+    pub(super) thinking: bool,
+    pub(super) calls: CallRules,
+}
+
 /// Translates and checks.
 pub(super) fn conversation(ready: &Ready, message: pb::ChatRequest) -> Result<Conversation, Problem> {
+    let Said { messages, tools, thinking, calls } = said(message)?;
+    serving::conversation(ready, messages, tools, thinking, calls)
+}
+
+/// Translates.
+pub(super) fn said(message: pb::ChatRequest) -> Result<Said, Problem> {
     let mut wrong = Vec::new();
     let choice = message.tool_choice.unwrap_or_default();
     let mode = pb::ToolChoiceMode::try_from(choice.mode);
@@ -46,10 +60,10 @@ pub(super) fn conversation(ready: &Ready, message: pb::ChatRequest) -> Result<Co
     for (i, m) in message.messages.into_iter().enumerate() {
         messages.push(one_message(m, i, &mut wrong));
     }
-    if !wrong.is_empty() {
-        return Err(Problem::Fields(wrong));
+    match wrong.is_empty() {
+        true => Ok(Said { messages, tools, thinking: message.thinking, calls }),
+        false => Err(Problem::Fields(wrong)),
     }
-    serving::conversation(ready, messages, tools, message.thinking, calls)
 }
 
 fn one_message(m: pb::ChatMessage, i: usize, wrong: &mut Vec<Violation>) -> Message {

@@ -5,14 +5,14 @@ use std::time::Duration;
 
 use tonic::{Request, Response, Status};
 
+use super::chat::{self, Said};
 use super::deadline::Deadline;
 use super::pb::prewarm_session_request::Prompt;
 use super::pb::session_service_server::SessionService;
 use super::validate::{owner, session_id, violation};
-use super::{chat, pb, translate};
+use super::{pb, translate};
 use crate::engine::{Draft, Event, Session, SessionDraft, SessionKey};
 use crate::port::Place;
-use crate::prefix_store::agreement;
 use crate::serving::{self, Problem, Promptless, Ready, State};
 
 #[derive(Debug)]
@@ -29,25 +29,9 @@ impl Service {
     }
 
     /// What conversations that begin as this one does have in common.
-    async fn conversation(&self, ready: &Ready, message: pb::ChatRequest) -> Result<Vec<u32>, Problem> {
-        let role = message.messages.last().map(pb::ChatMessage::role);
-        if matches!(role, Some(pb::ChatRole::User | pb::ChatRole::Tool)) {
-            return self.prompt(ready, message).await;
-        }
-        let with = |words: &str| {
-            let part = pb::ChatPart { part: Some(pb::chat_part::Part::Text(words.to_owned())) };
-            let role = pb::ChatRole::User.into();
-            let mut message = message.clone();
-            message.messages.push(pb::ChatMessage { role, parts: vec![part], ..Default::default() });
-            message
-        };
-        let (one, other) = (self.prompt(ready, with("a")).await?, self.prompt(ready, with("Z")).await?);
-        Ok(one[..agreement(&one, &other)].to_vec())
-    }
-
-    async fn prompt(&self, ready: &Ready, message: pb::ChatRequest) -> Result<Vec<u32>, Problem> {
-        let conversation = chat::conversation(ready, message)?;
-        Ok(serving::prompt(&self.state, ready, conversation).await?.0)
+    async fn opening(&self, ready: &Ready, message: pb::ChatRequest) -> Result<Vec<u32>, Problem> {
+        let Said { messages, tools, thinking, calls } = chat::said(message)?;
+        serving::conversation_opening(&self.state, ready, messages, tools, thinking, calls).await
     }
 }
 
@@ -121,9 +105,9 @@ impl SessionService for Service {
             Some(Prompt::Text(text)) => ("text", self.state.prompt_tokens(ready, text).await?),
             Some(Prompt::Tokens(tokens)) => ("tokens.ids", tokens.ids),
             Some(Prompt::Chat(message)) => {
-                let conversation = self.conversation(ready, message).await;
+                let opening = self.opening(ready, message).await;
                 let of_chat = |problem: Problem| problem.with_fields(|field| format!("chat.{field}"));
-                ("chat.messages", conversation.map_err(of_chat)?)
+                ("chat.messages", opening.map_err(of_chat)?)
             }
         };
         let rest = Draft {

@@ -10,6 +10,7 @@
 //! | `reading` | the events of a generation |
 //! | `form` | what an answer has to be, compiled |
 //! | `chat` | conversations, checked, and their prompts |
+//! | `opening` | what prompts begin with that go on from the same words |
 //! | `answering`, `turn` | an answer as it comes, in text, thoughts and calls |
 //! | `problem` | everything that a call can end with besides an answer |
 //!
@@ -18,6 +19,7 @@
 mod answering;
 mod chat;
 mod form;
+mod opening;
 mod problem;
 mod promptless;
 mod reading;
@@ -27,6 +29,7 @@ mod turn;
 pub use answering::{Answering, Ending, Piece};
 pub use chat::{conversation, prompt};
 pub use form::Form;
+pub use opening::{conversation_opening, text_opening};
 pub use problem::{Problem, RESTART, SOON};
 pub use promptless::Promptless;
 pub use reading::Reading;

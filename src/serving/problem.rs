@@ -149,7 +149,7 @@ impl From<Failure> for Problem {
             Failure::ReaderStalled => Self::ReaderStalled,
             Failure::Draining => Self::Draining,
             Failure::Rows(fault) => Self::Rows(fault),
-            Failure::OutOfMemory(_) => Self::OutOfMemory(failure.to_string()),
+            Failure::OutOfMemory(_) | Failure::Unpinnable { .. } => Self::OutOfMemory(failure.to_string()),
             Failure::EngineEnded => Self::EngineEnded,
             Failure::Constraint(e) => Self::Unfollowable(e.to_string()),
             Failure::Logits(_) | Failure::Step(_) => Self::Internal(failure.to_string()),

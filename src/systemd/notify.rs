@@ -1,5 +1,7 @@
 //! Words to the service manager.
 
+use std::time::Duration;
+
 use sd_notify::NotifyState;
 
 /// Tells the service manager what the daemon is about. Without a service manager (no `NOTIFY_SOCKET`)
@@ -12,6 +14,13 @@ impl Notifier {
     pub fn status(self, text: &str) {
         // The protocol is one assignment a line.
         self.send(&[NotifyState::Status(&one_line(text))]);
+    }
+
+    /// The daemon is about to be ready, and says so again `within` that time: its start may take longer than it may
+    /// otherwise.
+    pub fn starting(self, status: &str, within: Duration) {
+        let within_us = u32::try_from(within.as_micros()).unwrap_or(u32::MAX);
+        self.send(&[NotifyState::Status(&one_line(status)), NotifyState::ExtendTimeoutUsec(within_us)]);
     }
 
     /// The daemon does its work from now on.

@@ -13,6 +13,7 @@ mod ollama;
 mod openai;
 mod peers;
 mod persist;
+mod pinned;
 mod real;
 mod reuse;
 mod scripted;

@@ -190,7 +190,7 @@ fn pins_share_and_no_more_is_pinned_than_may_be() {
     let pins = [cache.pin(&shared, bound), cache.pin(&shared, bound)];
     assert_eq!(cache.pinned_bytes, bound, "what two pin is counted once");
     let none = cache.pin(&long, bound);
-    assert_eq!((none.0.len(), cache.pinned_bytes), (0, bound));
+    assert_eq!((none.n_tokens(), cache.pinned_bytes), (0, bound));
     let [first, second] = pins;
     cache.unpin(first);
     assert_eq!(cache.pinned_bytes, bound);

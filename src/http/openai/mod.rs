@@ -23,13 +23,13 @@ use serde_json::{Value, json};
 
 use super::clock::unix_s;
 use super::conversation::before_merging;
-use super::message::{Message, read};
+use super::message::{Message, parse, read};
 use super::refusal::Refusal;
 use super::streamed;
 use super::whole::whole;
 use crate::access::Owner;
 use crate::engine::{SessionError, SessionKey};
-use crate::serving::{Answering, Problem, Promptless, Ready, State, conversation};
+use crate::serving::{Answering, Problem, Promptless, Ready, State, conversation, conversation_opening};
 use answer::{Kind, Words};
 use request::{Body, Input};
 
@@ -44,6 +44,27 @@ pub(super) fn routes() -> Router<Arc<State>> {
 /// An error in this dialect.
 pub(super) fn refused(refusal: &Refusal) -> Response {
     refusal.response(Json(error(refusal)))
+}
+
+/// The tokens that all conversations begin with which go on from that of this request, the body of one to
+/// `/v1/chat/completions`.
+///
+/// # Errors
+/// What is wrong with it, by the name of the field.
+pub async fn opening(state: &State, ready: &Ready, request: &[u8]) -> Result<Vec<u32>, String> {
+    let body: Body = parse(request).map_err(|refusal| refusal.message)?;
+    let names = fields::Names::of(Kind::Chat, &body);
+    let tokens = async {
+        state.model(&body.model)?;
+        let defaults = &ready.engine.model().default_sampling;
+        let (input, ..) = body.translate(Kind::Chat, defaults, String::new())?;
+        let Input::Conversation { messages, n_merged, tools, thinking, calls } = input else {
+            return Err(Problem::field("messages", "is missing"));
+        };
+        let opening = conversation_opening(state, ready, messages, tools, thinking, calls).await;
+        opening.map_err(|problem| problem.with_fields(|field| before_merging(field, n_merged)))
+    };
+    tokens.await.map_err(|problem| problem.with_fields(|field| names.name(field)).to_string())
 }
 
 fn error(refusal: &Refusal) -> Value {
