@@ -7,6 +7,7 @@
 //! Deliberately absent: what a request means (`rpc`, `http`), what is computed (`engine`).
 
 mod access;
+mod announcement;
 mod embedded;
 mod fingerprint;
 mod guard;
@@ -38,6 +39,7 @@ pub use reload::DEFAULT_LOG;
 pub use services::{Control, Services, services};
 
 use access::Access;
+use announcement::Announcement;
 
 use crate::board::{self, Root, Surroundings, Verdict};
 use crate::config::{ConfigError, Field, Settings};
@@ -123,6 +125,8 @@ pub async fn run(
     let status = format!("serving {} on {}", engine.model().id, list(&listeners.addresses));
     log::info!(model = engine.model().id.as_str(); "ready");
     notifier.ready(&status);
+    let encrypted = settings.certificates.is_some();
+    let announcement = settings.mdns.then(|| Announcement::start(&listeners.addresses, encrypted)).flatten();
     let watched = engine.clone();
     let watchdog = Watchdog::start(notifier, move || {
         let heartbeat = watched.heartbeat();
@@ -138,6 +142,9 @@ pub async fn run(
     log::info!(limit_s = DRAIN_LIMIT.as_secs(); "stopping: running answers may finish");
     notifier.stopping("finishing running answers");
     control.draining().await;
+    if let Some(announcement) = announcement {
+        announcement.withdraw().await;
+    }
     let drained = timeout(DRAIN_LIMIT + LAST_WORDS_LIMIT, engine.drain(Instant::now() + DRAIN_LIMIT)).await;
     drop(watchdog);
     listeners.close(LAST_WORDS_LIMIT).await;

@@ -54,6 +54,7 @@ const CRATES: &[(&str, &[&str])] = &[
     ("listenfd", &["systemd"]),
     ("llguidance", &["sampling"]),
     ("log", &["prefix_store", "engine", "port", "config", "systemd", "daemon", "cli"]),
+    ("mdns_sd", &["daemon"]),
     ("memmap2", &["storage"]),
     ("minijinja", &["tokenizer"]),
     ("minijinja_contrib", &["tokenizer"]),

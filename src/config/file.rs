@@ -219,6 +219,7 @@ mod tests {
         assert_eq!(shown.mlock, defaults.mlock);
         assert_eq!(shown.allow_unauthenticated_loopback, defaults.allow_unauthenticated_loopback);
         assert_eq!(shown.allow_unauthenticated_lan, defaults.allow_unauthenticated_lan);
+        assert_eq!(shown.mdns, defaults.mdns);
     }
 
     #[test]

@@ -100,6 +100,9 @@ pub struct ServerFlags {
     /// Listen beyond loopback although anybody who reaches the port may use it [default: false]
     #[arg(long, value_name = "BOOL", num_args = 0..=1, require_equals = true, default_missing_value = "true")]
     allow_unauthenticated_lan: Option<String>,
+    /// Announce the service by multicast DNS [default: whether it listens beyond loopback and knows its clients]
+    #[arg(long, value_name = "BOOL", num_args = 0..=1, require_equals = true, default_missing_value = "true")]
+    mdns: Option<String>,
 }
 
 impl ServerFlags {
@@ -123,6 +126,7 @@ impl ServerFlags {
             (Field::SessionDiskBytes, &self.session_disk_bytes),
             (Field::SessionDailyBytes, &self.session_daily_bytes),
             (Field::AllowUnauthenticatedLan, &self.allow_unauthenticated_lan),
+            (Field::Mdns, &self.mdns),
         ] {
             say(&mut fragment, field, value);
         }

@@ -51,11 +51,13 @@ pub enum Field {
     AllowUnauthenticatedLoopback,
     /// Listen beyond loopback although no client has to prove who it is.
     AllowUnauthenticatedLan,
+    /// Announce the service on the local network.
+    Mdns,
 }
 
 impl Field {
     /// Every option, in the order of the documentation.
-    pub const ALL: [Field; 22] = [
+    pub const ALL: [Field; 23] = [
         Field::Model,
         Field::Listen,
         Field::Threads,
@@ -78,6 +80,7 @@ impl Field {
         Field::TlsClientCaFile,
         Field::AllowUnauthenticatedLoopback,
         Field::AllowUnauthenticatedLan,
+        Field::Mdns,
     ];
 
     /// The name as the configuration file has it.
@@ -105,6 +108,7 @@ impl Field {
             Field::TlsClientCaFile => "tls_client_ca_file",
             Field::AllowUnauthenticatedLoopback => "allow_unauthenticated_loopback",
             Field::AllowUnauthenticatedLan => "allow_unauthenticated_lan",
+            Field::Mdns => "mdns",
         }
     }
 

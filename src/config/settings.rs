@@ -66,6 +66,9 @@ pub struct Settings {
     pub allow_unauthenticated_loopback: bool,
     /// Whether addresses beyond loopback are taken although no client has to prove who it is.
     pub allow_unauthenticated_lan: bool,
+    /// Whether the service is announced on the local network. Only if an address of `listen` is beyond loopback and clients
+    /// have to prove who they are: what is open to everybody is not cried out besides.
+    pub mdns: bool,
     given: Fragment,
 }
 
@@ -79,9 +82,11 @@ impl Settings {
         let certificates = read.certificates()?;
         let knows_clients =
             token_file.is_some() || certificates.as_ref().is_some_and(|files| files.client_ca.is_some());
+        let listen = read.listen(allow_unauthenticated_lan || knows_clients)?;
+        let may_announce = knows_clients && !listen.iter().all(|address| is_loopback(*address));
         let settings = Settings {
             model: read.one(Field::Model, |text| parse_path(text, "GGUF file"))?,
-            listen: read.listen(allow_unauthenticated_lan || knows_clients)?,
+            listen,
             threads: read
                 .one(Field::Threads, |text| value::parse_count(text, 1..=256))?
                 .unwrap_or_else(usable_cores),
@@ -120,6 +125,7 @@ impl Settings {
                 .one(Field::AllowUnauthenticatedLoopback, value::parse_bool)?
                 .unwrap_or(false),
             allow_unauthenticated_lan,
+            mdns: read.one(Field::Mdns, value::parse_bool)?.unwrap_or(may_announce),
             given,
         };
         if allow_unauthenticated_lan && knows_clients {
@@ -127,6 +133,17 @@ impl Settings {
             let field = if settings.token_file.is_some() { Field::TokenFile } else { Field::TlsClientCaFile };
             let problem = format!("{field} is given, so that clients have to prove who they are");
             return Err(settings.reject(Field::AllowUnauthenticatedLan, problem, "leave out one of both"));
+        }
+        if settings.mdns && !may_announce {
+            let problem =
+                "only a service beyond loopback whose clients have to prove who they are is announced";
+            let advice = format!(
+                "give {} an address of the network and {} or {}, or leave this out",
+                Field::Listen,
+                Field::TokenFile,
+                Field::TlsClientCaFile
+            );
+            return Err(settings.reject(Field::Mdns, problem, advice));
         }
         Ok(settings)
     }
@@ -212,7 +229,7 @@ impl Reader<'_> {
     fn listen(&self, beyond_loopback: bool) -> Result<Vec<SocketAddr>, ConfigError> {
         let checked = |text: &str| {
             let address = value::parse_address(text)?;
-            if address.ip().to_canonical().is_loopback() || beyond_loopback {
+            if is_loopback(address) || beyond_loopback {
                 return Ok(address);
             }
             Err(Fault {
@@ -233,6 +250,10 @@ impl Reader<'_> {
             Some(addresses) => Ok(addresses),
         }
     }
+}
+
+fn is_loopback(address: SocketAddr) -> bool {
+    address.ip().to_canonical().is_loopback()
 }
 
 fn parse_path(text: &str, of: &str) -> Result<PathBuf, Fault> {
@@ -321,6 +342,21 @@ mod tests {
         assert!(message(&[(Field::KvType, "q4_0")]).contains("give f16 or q8_0"));
         assert!(message(&[(Field::Listen, "localhost")]).contains("give IP:PORT"));
         assert!(message(&[(Field::Log, "loud")]).contains("give one of off, error"));
+    }
+
+    #[test]
+    fn announced_where_clients_are_known_and_can_come() {
+        let token = (Field::TokenFile, "/etc/pled/tokens");
+        let lan = (Field::Listen, "0.0.0.0:50051");
+        assert!(Settings::resolve(flags(&[token, lan])).unwrap().mdns);
+        assert!(!Settings::resolve(flags(&[token, lan, (Field::Mdns, "false")])).unwrap().mdns);
+        assert!(!Settings::resolve(flags(&[token])).unwrap().mdns);
+        assert!(!Settings::resolve(flags(&[lan, (Field::AllowUnauthenticatedLan, "true")])).unwrap().mdns);
+        let open = (Field::AllowUnauthenticatedLan, "true");
+        for wrong in [&[token][..], &[open, lan]] {
+            let text = message(&[wrong, &[(Field::Mdns, "true")]].concat());
+            assert!(text.starts_with("--mdns: mdns = \"true\": only a service beyond loopback"), "{text}");
+        }
     }
 
     #[test]

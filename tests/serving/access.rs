@@ -212,6 +212,7 @@ async fn programs_on_this_machine_are_let_in_without_a_token_if_wanted() {
             (Field::Listen, vec!["127.0.0.1:0".to_owned(), "0.0.0.0:0".to_owned()]),
             (Field::TokenFile, vec![file.to_str().unwrap().to_owned()]),
             (Field::AllowUnauthenticatedLoopback, vec![open.to_string()]),
+            (Field::Mdns, vec!["false".to_owned()]),
             (Field::Threads, vec!["1".to_owned()]),
         ] {
             fragment.set(field, Origin::Flag(field), values);

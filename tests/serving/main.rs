@@ -1,6 +1,7 @@
 //! The engine and its services, gRPC and HTTP, over a scripted backend and over tiny real models.
 
 mod access;
+mod announced;
 mod cancellation;
 mod chat;
 mod constraint;
