@@ -22,6 +22,13 @@ fn main() -> Result<(), Box<dyn Error>> {
     let out = PathBuf::from(env::var("OUT_DIR")?).join("pled_descriptors.bin");
     fs::write(out, descriptors.encode_to_vec())?;
     // The maps of requests are small, and an order makes their checks answer the same every time.
-    tonic_prost_build::configure().btree_map(".").compile_fds(descriptors)?;
+    let codec = "crate::rpc::codec::BoundedCodec";
+    // The codec tells requests from answers by their names.
+    let mut config = tonic_prost_build::Config::new();
+    config.enable_type_names();
+    tonic_prost_build::configure()
+        .btree_map(".")
+        .codec_path(codec)
+        .compile_fds_with_config(descriptors, config)?;
     Ok(())
 }

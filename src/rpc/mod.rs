@@ -8,6 +8,7 @@
 
 mod admin;
 mod chat;
+pub mod codec;
 mod deadline;
 mod generation;
 mod models;

@@ -417,6 +417,20 @@ async fn a_message_beyond_the_bound_is_refused() {
     );
 }
 
+/// Empty elements are two bytes each on the wire and fifty times that in memory.
+#[tokio::test(flavor = "multi_thread")]
+async fn a_message_that_unfolds_to_too_much_is_refused_before_it_does() {
+    let server = Server::over(start(Script::default(), OPTIONS).engine).await;
+    let mut client = server.generation().await;
+    let empty =
+        pb::ChatRequest { messages: vec![pb::ChatMessage::default(); 1_000_000], ..Default::default() };
+    let status = client.chat(empty).await.unwrap_err();
+    assert_eq!(status.code(), Code::InvalidArgument, "{status:?}");
+    assert!(status.message().contains("has 1000000 fields"), "{status:?}");
+    // The connection lives on.
+    client.generate(request(&[BOS, 320], 1)).await.unwrap();
+}
+
 #[tokio::test(flavor = "multi_thread")]
 async fn draining_lets_streams_end_and_the_server_stops() {
     let f = start(Script { step_time: Duration::from_millis(2), ..Script::default() }, OPTIONS);
