@@ -53,7 +53,7 @@ const CRATES: &[(&str, &[&str])] = &[
     ("jiff", &["http"]),
     ("listenfd", &["systemd"]),
     ("llguidance", &["sampling"]),
-    ("log", &["prefix_store", "engine", "port", "config", "systemd", "daemon", "cli"]),
+    ("log", &["prefix_store", "engine", "port", "serving", "config", "systemd", "daemon", "cli"]),
     ("mdns_sd", &["daemon"]),
     ("memmap2", &["storage"]),
     ("minijinja", &["tokenizer"]),

@@ -661,6 +661,19 @@ fn a_socket_of_the_service_manager_is_taken_if_listen_names_it() {
     assert!(stderr.contains(&format!("a socket at {address}, which listen does not name")), "{stderr}");
 }
 
+/// One token after `prompt`, over HTTP.
+fn ask(address: &str, prompt: &str) {
+    let body = format!(r#"{{"prompt": "{prompt}", "max_tokens": 1}}"#);
+    let length = body.len();
+    let mut socket = TcpStream::connect(address).unwrap();
+    let head =
+        format!("POST /v1/completions HTTP/1.1\r\nHost: x\r\nConnection: close\r\nContent-Length: {length}");
+    write!(socket, "{head}\r\n\r\n{body}").unwrap();
+    let mut answer = String::new();
+    socket.read_to_string(&mut answer).unwrap();
+    assert!(answer.starts_with("HTTP/1.1 200"), "{answer}");
+}
+
 #[test]
 fn sighup_takes_up_the_log_level_and_names_what_takes_a_restart() {
     let folder = tempfile::tempdir().unwrap();
@@ -678,6 +691,20 @@ fn sighup_takes_up_the_log_level_and_names_what_takes_a_restart() {
     let mut socket = TcpStream::connect(&daemon.address).unwrap();
     socket.write_all(b"\0\x01 nonsense\r\n\r\n").unwrap();
     daemon.wait_for_log("a connection ended: ");
+    // What people ask is told at the next level alone.
+    ask(&daemon.address, "the safe behind the stairs");
+    while let Ok(line) = daemon.log.recv_timeout(PATIENCE) {
+        assert!(!line.contains("the safe"), "{line}");
+        if line.contains("request finished") {
+            break;
+        }
+    }
+    std::fs::write(&config, "n_ctx = 512\nlog = \"trace\"\n").unwrap();
+    daemon.signal(Signal::HUP);
+    daemon.wait_for_log("the configuration was read again");
+    ask(&daemon.address, "the safe behind the stairs");
+    let line = daemon.wait_for_log("the safe behind the stairs");
+    assert!(line.contains("request_id="), "{line}");
     // A file that is wrong changes nothing, and the daemon goes on.
     std::fs::write(&config, "n_ctx = 512\nlog = \"loud\"\n").unwrap();
     daemon.signal(Signal::HUP);

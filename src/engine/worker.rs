@@ -352,7 +352,8 @@ impl<B: Backend> Worker<B> {
     }
 }
 
-/// One line for each request. Never its text: what people ask at home stays out of logs.
+/// One line for each request. Never its text: what people ask at home stays out of logs, unless they are to tell everything
+/// (`serving` writes the prompt at the level trace).
 fn log_end(request_id: &str, last_word: Option<&Event>) {
     match last_word {
         Some(Event::Done(done)) => log::info!(

@@ -3,6 +3,7 @@
 use super::form::{self, Besides};
 use super::{Form, Problem, Ready, State};
 use crate::engine::{Draft, Request, RequestError, Violation};
+use crate::tokenizer::Tokenizer;
 
 /// A request in which everything but the prompt is translated.
 #[derive(Debug)]
@@ -37,6 +38,11 @@ impl Promptless {
         besides: Besides,
     ) -> Result<Request, Problem> {
         let Self { field, rest, form } = self;
+        // Whoever sets this level asks for it; at every other one what people say stays out of logs.
+        if log::log_enabled!(log::Level::Trace) {
+            let text = pieces(ready.engine.tokenizer(), &prompt);
+            log::trace!(request_id = rest.request_id.as_str(), prompt = text.as_str(); "a prompt");
+        }
         // Grammars come last: to compile one takes longer than all other checks.
         let request = Request::new(Draft { prompt, ..rest }, ready.engine.limits()).map_err(|e| match e {
             RequestError::Fields(all) => {
@@ -48,6 +54,18 @@ impl Promptless {
         })?;
         Ok(request.constrained(form::compile(state, ready, form, besides).await?))
     }
+}
+
+/// The text of tokens, marks included.
+fn pieces(tokenizer: &Tokenizer, ids: &[u32]) -> String {
+    let mut bytes = Vec::new();
+    for &id in ids {
+        match tokenizer.piece(id) {
+            Some(mark) if tokenizer.is_control(id) => bytes.extend_from_slice(mark),
+            _ => tokenizer.token_bytes(id, &mut bytes),
+        }
+    }
+    String::from_utf8_lossy(&bytes).into_owned()
 }
 
 /// Names the field of the message that the engine calls the prompt.
