@@ -1,9 +1,11 @@
-"""Uses pled by Python's own gRPC: health, and the services as reflection describes them, with no generated code.
+"""Uses pled by Python's own gRPC: health, the services as reflection describes them, with no generated code, and the example.
 
     python grpc_python.py http://127.0.0.1:50051
 """
 
+import subprocess
 import sys
+from pathlib import Path
 
 import grpc
 from google.protobuf.descriptor_pool import DescriptorPool
@@ -55,4 +57,8 @@ try:
     raise SystemExit("a negative temperature was not refused")
 except grpc.RpcError as e:
     check(e.code() == grpc.StatusCode.INVALID_ARGUMENT and "temperature" in e.details(), e)
+
+example = Path(__file__).resolve().parent.parent.parent / "examples/chat.py"
+shown = subprocess.run([sys.executable, example, sys.argv[1].removeprefix("http://"), "Hello"], capture_output=True, text=True, timeout=120)
+check(shown.returncode == 0 and " of answer" in shown.stdout, shown)
 print(f"grpcio {grpc.__version__}: {len(services)} services by reflection")

@@ -1,0 +1,56 @@
+"""A conversation over gRPC from Python, streamed, with a tool.
+
+    pip install grpcio grpcio-tools
+    python examples/chat.py 127.0.0.1:50051 "turn on the kettle"
+
+The messages are generated from proto/ into a temporary folder at each start; a program that stays generates them once:
+`python -m grpc_tools.protoc -I proto --python_out=. --grpc_python_out=. proto/pled/v1/*.proto`. With a token, set PLED_TOKEN.
+"""
+
+import json
+import os
+import subprocess
+import sys
+import tempfile
+from pathlib import Path
+
+import grpc
+
+proto = Path(__file__).resolve().parent.parent / "proto"
+generated = tempfile.TemporaryDirectory()
+files = [str(file) for file in sorted(proto.glob("pled/v1/*.proto"))]
+outputs = [f"--python_out={generated.name}", f"--grpc_python_out={generated.name}"]
+subprocess.run([sys.executable, "-m", "grpc_tools.protoc", f"-I{proto}", *outputs, *files], check=True)
+sys.path.insert(0, generated.name)
+from pled.v1 import chat_pb2, generation_pb2_grpc  # noqa: E402
+
+USER, SYSTEM = chat_pb2.CHAT_ROLE_USER, chat_pb2.CHAT_ROLE_SYSTEM
+HOME = "You control this home.\nKitchen: Kitchen Light (light), Kettle (switch)"
+TURN_ON = chat_pb2.ChatTool(
+    name="HassTurnOn",
+    description="Turns on a device.",
+    parameters_json_schema=json.dumps({"type": "object", "properties": {"name": {"type": "string"}}, "required": ["name"]}),
+)
+
+
+def message(role, text):
+    return chat_pb2.ChatMessage(role=role, parts=[chat_pb2.ChatPart(text=text)])
+
+
+address, sentence = sys.argv[1], sys.argv[2]
+token = os.environ.get("PLED_TOKEN")
+metadata = [("authorization", f"Bearer {token}")] if token else []
+with grpc.insecure_channel(address) as channel:
+    request = chat_pb2.ChatRequest(messages=[message(SYSTEM, HOME), message(USER, sentence)], tools=[TURN_ON])
+    try:
+        for event in generation_pb2_grpc.GenerationServiceStub(channel).ChatStream(request, timeout=120, metadata=metadata):
+            match event.WhichOneof("event"):
+                case "delta":
+                    print(event.delta.text, end="", flush=True)
+                case "tool_call":
+                    print(f"call {event.tool_call.name} {event.tool_call.arguments_json}")
+                case "done":
+                    usage = event.done.usage
+                    print(f"\n{usage.prompt_tokens} tokens of prompt, {usage.completion_tokens} of answer")
+    except grpc.RpcError as error:
+        sys.exit(f"{error.code().name}: {error.details()}")
