@@ -11,7 +11,7 @@ use std::time::Duration;
 use anyhow::anyhow;
 
 use crate::config::{ConfigError, Field, Settings};
-use crate::engine::{Done, Draft, EngineHandle, Event, Failure, Request};
+use crate::engine::{Done, Draft, EngineHandle, Event, Failure, Purpose, Request};
 use crate::http;
 use crate::port::MAX_MESSAGE_BYTES;
 use crate::serving::{Ready, State, text_opening};
@@ -67,8 +67,8 @@ pub(super) async fn pin(
     for (i, Prompt { path, bytes }) in prompts.iter().enumerate() {
         let reject = |problem: String| rejected(settings, path, problem);
         let prompt = opening(&state, ready, path, bytes).await.map_err(reject)?;
-        let (prompt_only, pin, request_id) = (true, true, format!("pinned-{i}"));
-        let draft = Draft { prompt, prompt_only, pin, request_id, ..Draft::default() };
+        let (purpose, request_id) = (Purpose::Pin, format!("pinned-{i}"));
+        let draft = Draft { prompt, purpose, request_id, ..Draft::default() };
         let request = Request::new(draft, engine.limits()).map_err(|e| reject(e.to_string()))?;
         let done = computed(engine, request, |done, total| {
             let status = format!("computing {}: {done} of {total} tokens", path.display());

@@ -5,6 +5,7 @@ use std::time::Instant;
 use super::backend::Backend;
 use super::event::Failure;
 use super::prefix_cache::Pin;
+use super::request::Purpose;
 use super::worker::Worker;
 
 /// What is held for a session.
@@ -29,7 +30,9 @@ pub(super) struct Pinned {
 impl<B: Backend> Worker<B> {
     /// Pins the prompt that a sequence has computed, if that is what it is for.
     pub(super) fn pin_if_asked(&mut self, i: usize) -> Result<(), Failure> {
-        let Some(sequence) = self.slots[i].as_ref().filter(|sequence| sequence.pin) else { return Ok(()) };
+        let Some(sequence) = self.slots[i].as_ref().filter(|s| s.purpose == Purpose::Pin) else {
+            return Ok(());
+        };
         let tokens = sequence.tokens[..sequence.n_prompt].to_vec();
         // A context that is as long as the prompt holds at least what is kept of it.
         let n_bytes = self.prefixes.pinned_bytes() + self.backend.kv_bytes(&sequence.state);
@@ -68,7 +71,7 @@ impl<B: Backend> Worker<B> {
             true => self.prefixes.pin(&tokens, self.shared.pinned_bytes_bound()),
             false => Pin::default(),
         };
-        if sequence.prompt_only {
+        if sequence.purpose != Purpose::Answer {
             // It was computed to be used.
             self.write_if_worth_it(&tokens);
         }

@@ -44,10 +44,20 @@ pub struct Draft {
     pub session: String,
     /// Whose session that is: the name of the caller's token; empty if it has none.
     pub owner: Arc<str>,
-    /// Compute the prompt for requests to come, and choose no token.
-    pub prompt_only: bool,
-    /// Keep what is computed of it in memory as long as the engine lives; only together with `prompt_only`.
-    pub pin: bool,
+    /// What it is for.
+    pub purpose: Purpose,
+}
+
+/// What a request is for.
+#[derive(Clone, Copy, Debug, Default, PartialEq, Eq)]
+pub enum Purpose {
+    /// To be answered.
+    #[default]
+    Answer,
+    /// Its prompt is computed for requests to come, and no token is chosen.
+    Prewarm,
+    /// So, and what is computed of it stays in memory as long as the engine lives.
+    Pin,
 }
 
 /// When a generation ends, besides the model's own end and the end of the context.
@@ -177,14 +187,9 @@ impl Request {
         (!session.is_empty()).then(|| SessionKey { owner: Arc::clone(owner), id: session.clone() })
     }
 
-    /// Whether the prompt is all that is to be computed.
-    pub fn prompt_only(&self) -> bool {
-        self.draft.prompt_only
-    }
-
-    /// Whether what is computed of the prompt is to stay in memory.
-    pub fn pin(&self) -> bool {
-        self.draft.pin && self.prompt_only()
+    /// What it is for.
+    pub fn purpose(&self) -> Purpose {
+        self.draft.purpose
     }
 
     pub(super) fn into_prompt(self) -> Vec<u32> {
@@ -194,9 +199,9 @@ impl Request {
     /// Tokens of context that the request can use up, when the engine gives at most `n_ctx`.
     pub(super) fn n_ctx_needed(&self, n_ctx: usize) -> usize {
         // The last token chosen is never run, so it takes no place.
-        let answer = match self.prompt_only() {
-            true => 0,
-            false => self.stopping().max_tokens.map_or(usize::MAX, |n| n - 1),
+        let answer = match self.purpose() {
+            Purpose::Answer => self.stopping().max_tokens.map_or(usize::MAX, |n| n - 1),
+            Purpose::Prewarm | Purpose::Pin => 0,
         };
         self.prompt().len().saturating_add(answer).min(n_ctx)
     }

@@ -8,7 +8,7 @@ use std::time::Instant;
 use super::backend::{Backend, SeqSpan};
 use super::event::{Delta, Done, Failure, FinishReason, Timings, Usage, ms};
 use super::life::{End, Life};
-use super::request::{Request, Stopping};
+use super::request::{Purpose, Request, Stopping};
 use super::scheduler::Slot;
 use super::sessions::SessionKey;
 use super::stats::{Arrival, RowCounters};
@@ -26,10 +26,7 @@ pub(super) struct Sequence<S> {
     pub(super) n_prompt: usize,
     /// Its session, if it has one.
     pub(super) session: Option<SessionKey>,
-    /// It ends when its prompt is computed.
-    pub(super) prompt_only: bool,
-    /// Its prompt stays in memory as long as the engine lives.
-    pub(super) pin: bool,
+    pub(super) purpose: Purpose,
     /// Tokens whose keys and values are held. While the prompt is computed less than `n_prompt`, then less than
     /// `tokens.len()`: what was chosen last is not run yet. That is one token, or several where a grammar left
     /// one way only.
@@ -55,15 +52,14 @@ pub(super) struct Sequence<S> {
 
 impl<S> Sequence<S> {
     pub(super) fn new(request: Request, life: Life, state: S, answer: Answer, now: Instant) -> Self {
-        let (session, prompt_only, pin) = (request.session(), request.prompt_only(), request.pin());
+        let (session, purpose) = (request.session(), request.purpose());
         let tokens = request.into_prompt();
         Self {
             life,
             state,
             n_prompt: tokens.len(),
             session,
-            prompt_only,
-            pin,
+            purpose,
             tokens,
             n_done: 0,
             n_cached: None,

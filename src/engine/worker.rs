@@ -20,7 +20,7 @@ use super::life::{End, Ending, Life};
 use super::options::EngineOptions;
 use super::persist::Persisting;
 use super::prefix_cache::PrefixCache;
-use super::request::Request;
+use super::request::{Purpose, Request};
 use super::scheduler::{Action, Pace, Scheduler, Slot};
 use super::sequence::{Answer, Chosen, Sequence, announce};
 use super::sessions::SessionKey;
@@ -224,7 +224,7 @@ impl<B: Backend> Worker<B> {
         sequence.n_done = range.end;
         sequence.announced.pop_front();
         let of_prompt = range.end <= sequence.n_prompt;
-        let prompt_only = sequence.prompt_only;
+        let purpose = sequence.purpose;
         if of_prompt {
             sequence.life.offer(Event::Prefill { done: range.end, total: sequence.n_prompt });
         }
@@ -244,7 +244,7 @@ impl<B: Backend> Worker<B> {
                 }
                 self.end(i, Ending::Failed(failure));
             }
-            Some(Ok(_)) if prompt_only => {
+            Some(Ok(_)) if purpose != Purpose::Answer => {
                 let pinned = self.pin_if_asked(i);
                 let done = |()| Ending::Done(FinishReason::MaxTokens.into());
                 self.end(i, pinned.map_or_else(Ending::Failed, done));

@@ -11,7 +11,7 @@ use super::pb::prewarm_session_request::Prompt;
 use super::pb::session_service_server::SessionService;
 use super::validate::{owner, session_id, violation};
 use super::{pb, translate};
-use crate::engine::{Draft, Event, Session, SessionDraft, SessionKey};
+use crate::engine::{Draft, Event, Purpose, Session, SessionDraft, SessionKey};
 use crate::port::Place;
 use crate::serving::{self, Problem, Promptless, Ready, State};
 
@@ -113,7 +113,7 @@ impl SessionService for Service {
         let rest = Draft {
             session: key.id.clone(),
             owner: Arc::clone(&key.owner),
-            prompt_only: true,
+            purpose: Purpose::Prewarm,
             request_id: self.state.unique_name(),
             deadline,
             ..Draft::default()

@@ -4,7 +4,7 @@ use std::fs;
 use std::path::{Path, PathBuf};
 use std::time::Instant;
 
-use pled::engine::{BLOCK_TOKENS, Draft, EngineHandle, EngineOptions, SessionDraft, SessionKey};
+use pled::engine::{BLOCK_TOKENS, Draft, EngineHandle, EngineOptions, Purpose, SessionDraft, SessionKey};
 use pled::model::KvType;
 use pled::prefix_store::{Options, PrefixStore, StoreStats};
 
@@ -165,7 +165,10 @@ fn what_is_worth_it_is_written() {
         hear(submit(&engine, &draft(&[&shared[..], &[end]].concat(), 2)));
     }
     let session = "s".to_owned();
-    hear(submit(&engine, &Draft { session: session.clone(), prompt_only: true, ..draft(&warmed, 2) }));
+    hear(submit(
+        &engine,
+        &Draft { session: session.clone(), purpose: Purpose::Prewarm, ..draft(&warmed, 2) },
+    ));
     hear(submit(&engine, &Draft { session, ..draft(&of_session, 2) }));
     end(engine);
     let engine = engine_over_disk(model_file(file), None, WRITING, Some(store(folder.path())));
@@ -188,7 +191,7 @@ fn what_is_given_up_is_gone_from_the_disk() {
     let engine = engine_over_disk(model_file(file), None, WRITING, Some(store(folder.path())));
     for (id, first) in [("mine", 100), ("yours", 200)] {
         engine.open_session(&SessionKey::unowned(id)).unwrap();
-        let warm = Draft { session: id.to_owned(), prompt_only: true, ..draft(&of(first), 1) };
+        let warm = Draft { session: id.to_owned(), purpose: Purpose::Prewarm, ..draft(&of(first), 1) };
         hear(submit(&engine, &warm));
     }
     await_that("both are written", || stats(&engine).pieces >= 2);

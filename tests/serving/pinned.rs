@@ -5,7 +5,7 @@ use std::path::{Path, PathBuf};
 
 use pled::config::{ConfigError, Field, Fragment, Origin, Settings};
 use pled::daemon;
-use pled::engine::{Draft, Failure};
+use pled::engine::{Draft, Failure, Purpose};
 use serde_json::{Value, json};
 use tokio::sync::oneshot;
 use tokio::task::JoinHandle;
@@ -177,7 +177,7 @@ fn what_is_pinned_outlasts_others_and_comes_back_after_a_fault() {
     let f = start(Script { nan_after: Some(350), ..Script::default() }, KEEPING);
     let from =
         |first: u32, n: u32| -> Vec<u32> { [first].into_iter().chain((1..n).map(|i| 3 + i)).collect() };
-    let pin = |prompt: &[u32]| f.submit(Draft { prompt_only: true, pin: true, ..draft(prompt, 1) });
+    let pin = |prompt: &[u32]| f.submit(Draft { purpose: Purpose::Pin, ..draft(prompt, 1) });
     let crowd = || {
         for first in 100..120 {
             hear_all(f.submit(draft(&from(first, 200), 50)));
