@@ -185,7 +185,7 @@ impl EngineHandle {
         {
             return Err(SubmitError::UnknownSession(key.id));
         }
-        let place = match shared.take_place() {
+        let place = match shared.take_place(request.priority()) {
             Ok(place) => place,
             Err(TryAcquireError::NoPermits) => {
                 shared.with_stats(|s| s.refused_queue_full += 1);
@@ -197,7 +197,7 @@ impl EngineHandle {
                 return Err(SubmitError::Draining);
             }
         };
-        let queue_position = shared.queue_position();
+        let queue_position = shared.queue_position(request.priority());
         let (life, events) = Life::new(&request, place, self.inner.options.event_room);
         shared.with_stats(|s| s.accepted += 1);
         jobs.try_send(Job { request, life }).map_err(|_| SubmitError::Ended)?;
@@ -328,7 +328,8 @@ pub struct Generation {
 }
 
 impl Generation {
-    /// Place in the queue when the request was taken in: 0 begins at once, 1 is the next to begin.
+    /// Place in the queue when the request was taken in: 0 begins at once, 1 is the next to begin. Interactive requests
+    /// that come later pass by those of the background.
     pub fn queue_position(&self) -> usize {
         self.queue_position
     }

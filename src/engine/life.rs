@@ -2,10 +2,11 @@
 
 use std::time::{Duration, Instant};
 
-use tokio::sync::{OwnedSemaphorePermit, mpsc};
+use tokio::sync::mpsc;
 
 use super::event::{Event, Failure, FinishReason};
 use super::request::Request;
+use super::shared::Place;
 use super::stats::Outcome;
 
 /// Places in the channel that only the end may take: the last text and the last event.
@@ -18,7 +19,7 @@ pub(super) struct Life {
     request_id: String,
     events: mpsc::Sender<Event>,
     /// Counts towards `max_sessions + queue_depth`.
-    _place: OwnedSemaphorePermit,
+    _place: Place,
     accepted_at: Instant,
     deadline: Option<Instant>,
     ends_at: Option<Instant>,
@@ -63,11 +64,7 @@ impl Ending {
 
 impl Life {
     /// A request and the receiver of its events, of which `room` may wait before the sequence is parked.
-    pub(super) fn new(
-        request: &Request,
-        place: OwnedSemaphorePermit,
-        room: usize,
-    ) -> (Self, mpsc::Receiver<Event>) {
+    pub(super) fn new(request: &Request, place: Place, room: usize) -> (Self, mpsc::Receiver<Event>) {
         let (events, receiver) = mpsc::channel(room.max(1) + TAIL);
         let accepted_at = Instant::now();
         let ends_at = request.stopping().time_limit.and_then(|t| accepted_at.checked_add(t));

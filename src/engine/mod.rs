@@ -38,8 +38,8 @@ pub use model_backend::{ModelBackend, ModelSeq};
 pub use options::EngineOptions;
 pub use prefix_cache::BLOCK_TOKENS;
 pub use request::{
-    Draft, Limits, MAX_LOGIT_BIASES, MAX_REQUEST_ID_BYTES, MAX_STOP_TOKEN_IDS, MAX_TOP_LOGPROBS, Purpose,
-    Request, RequestError, Stopping, Violation,
+    Draft, Limits, MAX_LOGIT_BIASES, MAX_REQUEST_ID_BYTES, MAX_STOP_TOKEN_IDS, MAX_TOP_LOGPROBS, Priority,
+    Purpose, Request, RequestError, Stopping, Violation,
 };
 pub use sessions::{
     DEFAULT_TTL, MAX_SESSION_ID_BYTES, MAX_SESSIONS, MAX_SESSIONS_OF_ONE, Session, SessionDraft,

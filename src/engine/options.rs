@@ -48,6 +48,12 @@ impl EngineOptions {
         self.max_sessions + self.kept_contexts
     }
 
+    /// Slots that are not for requests of the background, so that who speaks finds one: the last one that is free,
+    /// unless it is the only one.
+    pub(super) fn n_reserved(&self) -> usize {
+        usize::from(self.max_sessions > 1)
+    }
+
     /// The most tokens that one step computes.
     pub fn max_batch(&self) -> usize {
         self.prefill_chunk.max(self.max_sessions)

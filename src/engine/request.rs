@@ -46,6 +46,8 @@ pub struct Draft {
     pub owner: Arc<str>,
     /// What it is for.
     pub purpose: Purpose,
+    /// Whether somebody waits for it.
+    pub priority: Priority,
 }
 
 /// What a request is for.
@@ -58,6 +60,16 @@ pub enum Purpose {
     Prewarm,
     /// So, and what is computed of it stays in memory as long as the engine lives.
     Pin,
+}
+
+/// Whether somebody waits for what is computed. It changes when a request is computed, and never what comes of it.
+#[derive(Clone, Copy, Debug, Default, PartialEq, Eq)]
+pub enum Priority {
+    /// Somebody does.
+    #[default]
+    Interactive,
+    /// Nobody does: it is computed where interactive requests leave room, and a little beside them.
+    Background,
 }
 
 /// When a generation ends, besides the model's own end and the end of the context.
@@ -190,6 +202,11 @@ impl Request {
     /// What it is for.
     pub fn purpose(&self) -> Purpose {
         self.draft.purpose
+    }
+
+    /// Whether somebody waits for it.
+    pub fn priority(&self) -> Priority {
+        self.draft.priority
     }
 
     pub(super) fn into_prompt(self) -> Vec<u32> {

@@ -6,6 +6,7 @@
 
 use super::backend::Backend;
 use super::prefix_cache::{BLOCK_TOKENS, Kept};
+use super::request::Priority;
 use super::worker::Worker;
 use crate::model::OutOfMemory;
 use crate::prefix_store::agreement;
@@ -38,27 +39,39 @@ impl<B: Backend> Worker<B> {
     }
 
     /// Lets the sequences begin that do not wait for what another is computing.
+    ///
+    /// An interactive one that waits for one of the background lends it its priority, or it would itself be computed
+    /// at the background's pace (priority inversion). It is lent anew at each turn, so that this ends with the
+    /// waiting: for what the other computes beyond the part that they share nobody waits.
     pub(super) fn begin_what_can(&mut self) {
+        for sequence in self.slots.iter_mut().flatten() {
+            sequence.is_background = sequence.priority == Priority::Background;
+        }
         for i in 0..self.slots.len() {
             let begins = self.slots[i].as_ref().is_some_and(|sequence| sequence.n_cached.is_none());
-            if begins && !self.another_computes_for(i) && !self.waits_for_disk(i) {
+            if begins && !self.waits_for_another(i) && !self.waits_for_disk(i) {
                 self.begin(i);
             }
         }
     }
 
-    /// Whether another sequence is about to compute some of this one's prompt that nobody has.
-    fn another_computes_for(&self, i: usize) -> bool {
-        let Some(this) = self.slots[i].as_ref().filter(|_| self.options.kept_contexts > 0) else {
+    /// Whether others are about to compute some of this one's prompt that nobody has. They do it with its priority.
+    fn waits_for_another(&mut self, i: usize) -> bool {
+        if self.options.kept_contexts == 0 {
             return false;
-        };
+        }
+        let Some(this) = self.slots[i].take() else { return false };
         let reusable = reusable(&this.tokens[..this.n_prompt]);
         let n_known = self.prefixes.n_known(reusable);
-        self.slots
-            .iter()
-            .flatten()
-            .filter(|other| other.is_prefilling())
-            .any(|other| agreement(reusable, &other.tokens[..other.n_prompt]) > n_known.max(other.n_done))
+        let mut waits = false;
+        for other in self.slots.iter_mut().flatten().filter(|other| other.is_prefilling()) {
+            if agreement(reusable, &other.tokens[..other.n_prompt]) > n_known.max(other.n_done) {
+                waits = true;
+                other.is_background &= this.is_background;
+            }
+        }
+        self.slots[i] = Some(this);
+        waits
     }
 
     fn begin(&mut self, i: usize) {

@@ -8,7 +8,7 @@ use std::time::Instant;
 use super::backend::{Backend, SeqSpan};
 use super::event::{Delta, Done, Failure, FinishReason, Timings, Usage, ms};
 use super::life::{End, Life};
-use super::request::{Purpose, Request, Stopping};
+use super::request::{Priority, Purpose, Request, Stopping};
 use super::scheduler::Slot;
 use super::sessions::SessionKey;
 use super::stats::{Arrival, RowCounters};
@@ -27,6 +27,9 @@ pub(super) struct Sequence<S> {
     /// Its session, if it has one.
     pub(super) session: Option<SessionKey>,
     pub(super) purpose: Purpose,
+    pub(super) priority: Priority,
+    /// Nobody waits for it, nor does an interactive one for what it computes.
+    pub(super) is_background: bool,
     /// Tokens whose keys and values are held. While the prompt is computed less than `n_prompt`, then less than
     /// `tokens.len()`: what was chosen last is not run yet. That is one token, or several where a grammar left
     /// one way only.
@@ -52,7 +55,7 @@ pub(super) struct Sequence<S> {
 
 impl<S> Sequence<S> {
     pub(super) fn new(request: Request, life: Life, state: S, answer: Answer, now: Instant) -> Self {
-        let (session, purpose) = (request.session(), request.purpose());
+        let (session, purpose, priority) = (request.session(), request.purpose(), request.priority());
         let tokens = request.into_prompt();
         Self {
             life,
@@ -60,6 +63,8 @@ impl<S> Sequence<S> {
             n_prompt: tokens.len(),
             session,
             purpose,
+            priority,
+            is_background: priority == Priority::Background,
             tokens,
             n_done: 0,
             n_cached: None,

@@ -7,6 +7,7 @@ use std::time::{Duration, Instant};
 use tokio::sync::{OwnedSemaphorePermit, Semaphore, TryAcquireError};
 
 use super::options::EngineOptions;
+use super::request::Priority;
 use super::sessions::Sessions;
 use super::stats::{Outcome, Stats};
 
@@ -20,8 +21,11 @@ const RETRY_MAX: Duration = Duration::from_secs(60);
 pub(super) struct Shared {
     /// One for each request that is waiting or in a slot. Closed: no more are taken in.
     places: Arc<Semaphore>,
+    /// Those of the background take one of these too, so that they leave a place for each slot that they leave.
+    background_places: Arc<Semaphore>,
     n_places: usize,
     max_sessions: usize,
+    n_reserved: usize,
     /// The most that keys and values of sequences and kept ones may take together.
     kv_bytes_bound: u64,
     /// The most that pinned keys and values may take: what sequences never need.
@@ -34,6 +38,13 @@ pub(super) struct Shared {
     /// The engine sleeps because there is nothing to do.
     pub(super) idle: AtomicBool,
     counters: Mutex<Counters>,
+}
+
+/// A request's place, free again when this is dropped.
+#[derive(Debug)]
+pub(super) struct Place {
+    _any: OwnedSemaphorePermit,
+    _background: Option<OwnedSemaphorePermit>,
 }
 
 #[derive(Debug, Default)]
@@ -49,8 +60,10 @@ impl Shared {
         let stats = Stats { kv_bytes_bound, ..Stats::default() };
         Self {
             places: Arc::new(Semaphore::new(n_places)),
+            background_places: Arc::new(Semaphore::new(n_places - options.n_reserved())),
             n_places,
             max_sessions: options.max_sessions,
+            n_reserved: options.n_reserved(),
             kv_bytes_bound,
             pinned_bytes_bound: kv_bytes_bound / options.n_contexts() as u64 * options.kept_contexts as u64,
             sessions: Sessions::default(),
@@ -73,13 +86,18 @@ impl Shared {
         self.n_places
     }
 
-    pub(super) fn take_place(&self) -> Result<OwnedSemaphorePermit, TryAcquireError> {
-        Arc::clone(&self.places).try_acquire_owned()
+    pub(super) fn take_place(&self, priority: Priority) -> Result<Place, TryAcquireError> {
+        let background = match priority {
+            Priority::Interactive => None,
+            Priority::Background => Some(Arc::clone(&self.background_places).try_acquire_owned()?),
+        };
+        Ok(Place { _any: Arc::clone(&self.places).try_acquire_owned()?, _background: background })
     }
 
     /// Takes no more requests in.
     pub(super) fn close(&self) {
         self.places.close();
+        self.background_places.close();
     }
 
     /// Requests that wait or are in a slot.
@@ -110,9 +128,19 @@ impl Shared {
         Duration::from_secs_f64(mean / self.n_places as f64).clamp(RETRY_MIN, RETRY_MAX)
     }
 
-    /// Place in the queue of the request that was taken in last.
-    pub(super) fn queue_position(&self) -> usize {
-        self.in_flight().saturating_sub(self.max_sessions)
+    /// Place in the queue of the request that was taken in last, if it has this priority.
+    pub(super) fn queue_position(&self, priority: Priority) -> usize {
+        let n_slots = self.max_sessions - self.n_reserved;
+        match priority {
+            Priority::Background => self.in_flight().saturating_sub(n_slots),
+            Priority::Interactive => {
+                let n_background =
+                    self.n_places - self.n_reserved - self.background_places.available_permits();
+                // Those that have no slot are passed by.
+                let n_passed = n_background.saturating_sub(n_slots);
+                self.in_flight().saturating_sub(n_passed + self.max_sessions)
+            }
+        }
     }
 
     fn with_counters<T>(&self, f: impl FnOnce(&mut Counters) -> T) -> T {

@@ -20,7 +20,7 @@ use super::life::{End, Ending, Life};
 use super::options::EngineOptions;
 use super::persist::Persisting;
 use super::prefix_cache::PrefixCache;
-use super::request::{Purpose, Request};
+use super::request::{Priority, Purpose, Request};
 use super::scheduler::{Action, Pace, Scheduler, Slot};
 use super::sequence::{Answer, Chosen, Sequence, announce};
 use super::sessions::SessionKey;
@@ -100,7 +100,9 @@ impl<B: Backend> Worker<B> {
             self.publish_gauges();
             let slots: Vec<Slot> =
                 self.slots.iter_mut().map(|s| s.as_mut().map_or(Slot::Free, |s| s.slot(now))).collect();
-            match self.scheduler.next(&slots) {
+            let is_background = |s: &Option<Sequence<B::Seq>>| s.as_ref().is_some_and(|s| s.is_background);
+            let background: Vec<bool> = self.slots.iter().map(is_background).collect();
+            match self.scheduler.next(&slots, &background) {
                 Action::Prefill { slot, range } => self.prefill(slot, range),
                 Action::Decode { slots } => self.decode(&slots),
                 // What is being written may take until the end of the drain.
@@ -136,16 +138,26 @@ impl<B: Backend> Worker<B> {
 
     /// The first of the queue take the free slots.
     fn fill_slots(&mut self, now: Instant) {
-        for i in 0..self.slots.len() {
-            while self.slots[i].is_none() {
-                let Some(job) = self.waiting.pop_front() else { return };
-                match self.new_seq(job.request.n_ctx_needed(self.options.n_ctx)) {
-                    Ok(state) => self.settle(i, job, state, now),
-                    // The others keep theirs, and shorter ones may fit.
-                    Err(e) => self.end_waiting(job, Ending::Failed(Failure::OutOfMemory(e))),
-                }
+        while let Some(i) = self.slots.iter().position(Option::is_none)
+            && let Some(job) = self.next_job()
+        {
+            match self.new_seq(job.request.n_ctx_needed(self.options.n_ctx)) {
+                Ok(state) => self.settle(i, job, state, now),
+                // The others keep theirs, and shorter ones may fit.
+                Err(e) => self.end_waiting(job, Ending::Failed(Failure::OutOfMemory(e))),
             }
         }
+    }
+
+    /// The first interactive request of the queue, or else, unless that would take what is reserved, the first of
+    /// the background.
+    fn next_job(&mut self) -> Option<Job> {
+        let first = |priority| self.waiting.iter().position(|job| job.request.priority() == priority);
+        let n_free = self.slots.iter().filter(|slot| slot.is_none()).count();
+        let has_room = n_free > self.options.n_reserved();
+        let next =
+            first(Priority::Interactive).or_else(|| first(Priority::Background).filter(|_| has_room))?;
+        self.waiting.remove(next)
     }
 
     /// Gives the request a slot. It begins once it is known what of its prompt need not be computed.
@@ -167,10 +179,14 @@ impl<B: Backend> Worker<B> {
         }
     }
 
-    /// Announces the chunk of the slot's known tokens that begins at `start`, as large as is right by now.
+    /// Announces the chunk of the slot's known tokens that begins at `start`, as large as is right by now. Answers of
+    /// the background wait for an interactive prompt however large its chunks are.
     pub(super) fn announce_chunk(&mut self, i: usize, start: usize) {
+        let Some(this) = &self.slots[i] else { return };
         let others = self.slots.iter().enumerate().filter(|(other, _)| *other != i);
-        let others_decode = others.filter_map(|(_, slot)| slot.as_ref()).any(|s| s.n_done >= s.n_prompt);
+        let mut others = others.filter_map(|(_, slot)| slot.as_ref());
+        let others_decode =
+            others.any(|s| s.n_done >= s.n_prompt && (this.is_background || !s.is_background));
         let Some(sequence) = &mut self.slots[i] else { return };
         let chunk = self.scheduler.chunk(start, sequence.tokens.len(), &self.pace, others_decode);
         announce(&mut self.backend, sequence, chunk);

@@ -2,7 +2,7 @@
 
 use std::sync::Arc;
 
-use pled::engine::{Draft, EngineHandle, EngineOptions, Event, Generation, Request, Stopping};
+use pled::engine::{Draft, EngineHandle, EngineOptions, Event, Generation, Priority, Request, Stopping};
 use pled::model::{KvType, read_hparams};
 use pled::ple::Mode;
 use pled::sampling::{Logprobs, SamplingParams};
@@ -154,7 +154,9 @@ fn answers_are_those_without_the_cache(what: &str, seed: u64, start: impl Fn(Eng
         let mut n_known = 0;
         for turn in 0..40 {
             // One alone, or several that may share what is being computed.
-            let drafts: Vec<Draft> = (0..1 + turn % 3).map(|_| house.ask()).collect();
+            let priority = |i| if (turn + i) % 2 == 0 { Priority::Background } else { Priority::Interactive };
+            let ask = |i| Draft { priority: priority(i), ..house.ask() };
+            let drafts: Vec<Draft> = (0..1 + turn % 3).map(ask).collect();
             let together: Vec<_> = drafts.iter().map(|draft| submit(&engine, draft)).collect();
             for (draft, generation) in drafts.iter().zip(together) {
                 let (answer, cached) = hear(generation);
