@@ -10,7 +10,9 @@ use serde::de::DeserializeOwned;
 
 use super::refusal::Refusal;
 use crate::access::Owner;
+use crate::engine::Priority;
 use crate::port::{Late, MAX_MESSAGE_BYTES, Place};
+use crate::serving::{PRIORITY, Problem, priority};
 
 /// The most values of a message, names of fields not counted.
 const MAX_VALUES: usize = 1 << 16;
@@ -21,6 +23,8 @@ pub(super) struct Message<T> {
     pub(super) body: T,
     /// The caller's name for the request; empty if it gave none.
     pub(super) request_id: String,
+    /// How urgent it is; what is wrong with that concerns only what is computed.
+    pub(super) priority: Result<Priority, Problem>,
     /// Whose sessions it may name.
     pub(super) owner: Owner,
     /// To be kept until the engine has its own place for the request.
@@ -33,8 +37,9 @@ pub(super) async fn read<T: DeserializeOwned>(request: Request) -> Result<Messag
     let place = parts.extensions.get::<Place>().cloned();
     let owner = parts.extensions.get::<Owner>().cloned().unwrap_or_default();
     let id = parts.headers.get("x-request-id").map(|id| String::from_utf8_lossy(id.as_bytes()).into_owned());
+    let priority = priority(parts.headers.get(PRIORITY).map(|said| said.as_bytes()));
     let body = parse(&bytes(body).await?)?;
-    Ok(Message { body, request_id: id.unwrap_or_default(), owner, place })
+    Ok(Message { body, request_id: id.unwrap_or_default(), priority, owner, place })
 }
 
 async fn bytes(body: Body) -> Result<axum::body::Bytes, Refusal> {

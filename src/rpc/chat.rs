@@ -126,12 +126,13 @@ impl Accepted {
         // Until the engine has its own place for the request.
         let _place = request.extensions().get::<Place>().cloned();
         let owner = validate::owner(&request);
+        let priority = validate::priority(&request)?;
         let mut message = request.into_inner();
         let ready = state.model(&message.model)?;
         let request_id = state.request_id(&message.request_id);
         let defaults = &ready.engine.model().default_sampling;
         let mut options = validate::chat_options(&mut message, defaults, request_id.clone(), deadline)?;
-        options.rest.owner = owner;
+        (options.rest.owner, options.rest.priority) = (owner, priority);
         let conversation = conversation(ready, message)?;
         let answering = Answering::conversation(state, ready, conversation, options, deadline).await?;
         Ok(Self { answering, request_id })

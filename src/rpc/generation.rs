@@ -38,12 +38,13 @@ impl Service {
         // Until the engine has its own place for the request.
         let _place = request.extensions().get::<Place>().cloned();
         let owner = validate::owner(&request);
+        let priority = validate::priority(&request)?;
         let message = request.into_inner();
         let ready = self.state.model(&message.model)?;
         let request_id = self.state.request_id(&message.request_id);
         let defaults = &ready.engine.model().default_sampling;
         let (prompt, mut promptless) = validate::generate(message, defaults, request_id.clone(), deadline)?;
-        promptless.rest.owner = owner;
+        (promptless.rest.owner, promptless.rest.priority) = (owner, priority);
         let tokens = match prompt {
             Prompt::Text(text) => self.state.prompt_tokens(ready, text).await?,
             Prompt::Tokens(ids) => ids,

@@ -9,7 +9,7 @@ use super::chat::{self, Said};
 use super::deadline::Deadline;
 use super::pb::prewarm_session_request::Prompt;
 use super::pb::session_service_server::SessionService;
-use super::validate::{owner, session_id, violation};
+use super::validate::{owner, priority, session_id, violation};
 use super::{pb, translate};
 use crate::engine::{Draft, Event, Purpose, Session, SessionDraft, SessionKey};
 use crate::port::Place;
@@ -94,6 +94,7 @@ impl SessionService for Service {
         // Until the engine has its own place for the request.
         let _place = request.extensions().get::<Place>().cloned();
         let owner = owner(&request);
+        let priority = priority(&request)?;
         let pb::PrewarmSessionRequest { name, prompt } = request.into_inner();
         let key = SessionKey { owner, id: session_id(&name, "name")? };
         let (ready, _) = self.session(&key)?;
@@ -114,6 +115,7 @@ impl SessionService for Service {
             session: key.id.clone(),
             owner: Arc::clone(&key.owner),
             purpose: Purpose::Prewarm,
+            priority,
             request_id: self.state.unique_name(),
             deadline,
             ..Draft::default()

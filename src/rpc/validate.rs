@@ -7,10 +7,10 @@ use tonic::Request;
 
 use super::pb::{self, chat_request, generate_request};
 use crate::access::Owner;
-use crate::engine::{Draft, Stopping, Violation, check_session_id};
+use crate::engine::{Draft, Priority, Stopping, Violation, check_session_id};
 use crate::sampling::SamplingParams;
 use crate::sampling::constraint::Grammar;
-use crate::serving::{Form, Problem, Promptless};
+use crate::serving::{self, Form, PRIORITY, Problem, Promptless};
 
 /// The most tokens that a Detokenize call takes: their text may be a hundred times as long.
 pub(super) const MAX_DETOKENIZE_IDS: usize = 1 << 17;
@@ -121,6 +121,11 @@ impl Wanted {
             }
         }
     }
+}
+
+/// How urgent a call is.
+pub(super) fn priority<T>(request: &Request<T>) -> Result<Priority, Problem> {
+    serving::priority(request.metadata().get(PRIORITY).map(|said| said.as_bytes()))
 }
 
 /// Whose sessions a call may name.

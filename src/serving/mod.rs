@@ -7,6 +7,7 @@
 //! |---|---|
 //! | `state` | the engine, once there is one; names; who may use the tokenizer |
 //! | `promptless` | requests whose prompt is not in tokens yet |
+//! | `priority` | the header that says how urgent a call is |
 //! | `reading` | the events of a generation |
 //! | `form` | what an answer has to be, compiled |
 //! | `chat` | conversations, checked, and their prompts |
@@ -20,6 +21,7 @@ mod answering;
 mod chat;
 mod form;
 mod opening;
+mod priority;
 mod problem;
 mod promptless;
 mod reading;
@@ -30,6 +32,7 @@ pub use answering::{Answering, Ending, Piece};
 pub use chat::{conversation, prompt};
 pub use form::Form;
 pub use opening::{conversation_opening, text_opening};
+pub use priority::{PRIORITY, priority};
 pub use problem::{Problem, RESTART, SOON};
 pub use promptless::Promptless;
 pub use reading::Reading;

@@ -15,6 +15,7 @@ mod openai;
 mod peers;
 mod persist;
 mod pinned;
+mod priorities;
 mod real;
 mod reuse;
 mod scripted;

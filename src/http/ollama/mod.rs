@@ -23,6 +23,7 @@ use super::message::{Message, read};
 use super::refusal::Refusal;
 use super::streamed;
 use super::whole::whole;
+use crate::engine::Draft;
 use crate::serving::{Answering, Problem, Promptless, Ready, State, conversation};
 use crate::tokenizer::chat::CallRules;
 use answer::{Kind, Words};
@@ -55,16 +56,15 @@ async fn generate(Shared(state): Shared<Arc<State>>, request: Request) -> Respon
 }
 
 async fn answer(state: &State, request: Request, kind: Kind) -> Result<Response, Refusal> {
-    let message: Message<Body> = read(request).await?;
-    let body = message.body;
+    let mut message: Message<Body> = read(request).await?;
+    let body = &message.body;
     let ready = model(state, &body.model)?;
     let streams = body.stream.unwrap_or(true);
     let name = if body.model.is_empty() { models::name(ready) } else { body.model.clone() };
     let words = Words::new(kind, name);
-    let request_id = state.request_id(&message.request_id);
-    let begun = begin(state, ready, body, kind, request_id).await;
+    message.request_id = state.request_id(&message.request_id);
+    let begun = begin(state, ready, message, kind).await;
     let answering = begun.map_err(|problem| problem.with_fields(|field| named(field, kind)))?;
-    drop(message.place);
     let Some(answering) = answering else { return Ok(Json(words.loaded()).into_response()) };
     if streams {
         let kind = [(CONTENT_TYPE, "application/x-ndjson")];
@@ -77,12 +77,14 @@ async fn answer(state: &State, request: Request, kind: Kind) -> Result<Response,
 async fn begin(
     state: &State,
     ready: &Ready,
-    body: Body,
+    message: Message<Body>,
     kind: Kind,
-    request_id: String,
 ) -> Result<Option<Answering>, Problem> {
+    let Message { body, request_id, priority, place: _place, .. } = message;
+    let priority = priority?;
     let defaults = &ready.engine.model().default_sampling;
     let Some((input, rest, form)) = body.translate(kind, defaults, request_id)? else { return Ok(None) };
+    let rest = Draft { priority, ..rest };
     let answering = match input {
         Input::Conversation { messages, n_merged, tools, thinking } => {
             let checked = conversation(ready, messages, tools, thinking, CallRules::default());

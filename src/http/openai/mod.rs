@@ -109,16 +109,16 @@ async fn completions(Shared(state): Shared<Arc<State>>, request: Request) -> Res
 }
 
 async fn answer(state: &State, request: Request, kind: Kind) -> Result<Response, Refusal> {
-    let message: Message<Body> = read(request).await?;
-    let body = message.body;
+    let mut message: Message<Body> = read(request).await?;
+    let body = &message.body;
     let ready = state.model(&body.model)?;
-    let request_id = state.request_id(&message.request_id);
     let streams = body.stream.unwrap_or(false);
-    let words = Words::new(kind, &body, state.unique_name(), ready, unix_s(SystemTime::now()));
-    let names = fields::Names::of(kind, &body);
-    let begun = begin(state, ready, body, kind, request_id.clone(), message.owner).await;
+    let words = Words::new(kind, body, state.unique_name(), ready, unix_s(SystemTime::now()));
+    let names = fields::Names::of(kind, body);
+    let request_id = state.request_id(&message.request_id);
+    message.request_id.clone_from(&request_id);
+    let begun = begin(state, ready, message, kind).await;
     let answering = begun.map_err(|problem| problem.with_fields(|field| names.name(field)))?;
-    drop(message.place);
     let mut response = if streams {
         let kind = [(CONTENT_TYPE, "text/event-stream"), (axum::http::header::CACHE_CONTROL, "no-cache")];
         (kind, streamed::body(answering, words)).into_response()
@@ -136,13 +136,13 @@ async fn answer(state: &State, request: Request, kind: Kind) -> Result<Response,
 async fn begin(
     state: &State,
     ready: &Ready,
-    body: Body,
+    message: Message<Body>,
     kind: Kind,
-    request_id: String,
-    Owner(owner): Owner,
 ) -> Result<Answering, Problem> {
+    let Message { body, request_id, priority, owner: Owner(owner), place: _place } = message;
     let defaults = &ready.engine.model().default_sampling;
     let (input, mut rest, form) = body.translate(kind, defaults, request_id)?;
+    rest.priority = priority?;
     if !rest.session.is_empty() {
         rest.owner = Arc::clone(&owner);
         match ready.engine.open_session(&SessionKey { owner, id: rest.session.clone() }) {
