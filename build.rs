@@ -21,12 +21,12 @@ fn main() -> Result<(), Box<dyn Error>> {
     let descriptors = protox::compile(FILES, ["proto"])?;
     let out = PathBuf::from(env::var("OUT_DIR")?).join("pled_descriptors.bin");
     fs::write(out, descriptors.encode_to_vec())?;
-    // The maps of requests are small, and an order makes their checks answer the same every time.
     let codec = "crate::rpc::codec::BoundedCodec";
     // The codec tells requests from answers by their names.
     let mut config = tonic_prost_build::Config::new();
     config.enable_type_names();
     tonic_prost_build::configure()
+        // The maps of requests are small, and an order makes their checks answer the same every time.
         .btree_map(".")
         .codec_path(codec)
         .compile_fds_with_config(descriptors, config)?;

@@ -20,18 +20,19 @@ use tonic::codec::{Codec, DecodeBuf, Decoder};
 use tonic_prost::{ProstDecoder, ProstEncoder};
 
 use super::pb;
+use crate::serving::Problem;
 
 /// Fields of a message and of the messages in it, at most. A conversation of a thousand messages has some six thousand.
-pub const MAX_FIELDS: usize = 1 << 16;
+const MAX_FIELDS: usize = 1 << 16;
 /// Messages in messages that are looked into. prost refuses what is deeper.
 const MAX_DEPTH: usize = 100;
 
-/// How the messages that a server decodes are named, as buf's rules for names want it.
+/// How the messages that a server decodes are named, and no others, as buf's rules for names want it.
 const REQUEST: &str = "Request";
 
 /// [`tonic_prost::ProstCodec`] whose decoder refuses requests of more than [`MAX_FIELDS`] fields.
 #[derive(Debug)]
-pub struct BoundedCodec<T, U>(PhantomData<(T, U)>);
+pub(super) struct BoundedCodec<T, U>(PhantomData<(T, U)>);
 
 impl<T, U> Default for BoundedCodec<T, U> {
     fn default() -> Self {
@@ -56,7 +57,7 @@ impl<T: Message + Send + 'static, U: Message + Default + Name + Send + 'static> 
 
 /// The decoder of [`BoundedCodec`].
 #[derive(Debug)]
-pub struct BoundedDecoder<U>(ProstDecoder<U>);
+pub(super) struct BoundedDecoder<U>(ProstDecoder<U>);
 
 impl<U: Message + Default + Name> Decoder for BoundedDecoder<U> {
     type Item = U;
@@ -66,19 +67,18 @@ impl<U: Message + Default + Name> Decoder for BoundedDecoder<U> {
         if U::NAME.ends_with(REQUEST) {
             // tonic hands over a whole message in one piece; of several pieces the first alone would be counted.
             debug_assert_eq!(buffer.chunk().len(), buffer.remaining());
-            let n_fields = n_fields_of::<U>(buffer.chunk());
-            if n_fields > MAX_FIELDS {
-                return Err(Status::invalid_argument(format!(
-                    "the message has {n_fields} fields, counting those of the messages in it; {MAX_FIELDS} are the most"
-                )));
+            if n_fields_of::<U>(buffer.chunk()) > MAX_FIELDS {
+                let problem =
+                    format!("has more than {MAX_FIELDS} fields, counting those of the messages in it");
+                return Err(Problem::field(U::NAME, problem).into());
             }
         }
         self.0.decode(buffer)
     }
 }
 
-/// The fields of a message of type `U`, with those of the messages in it. What is no message counts up to where that shows:
-/// so far prost decodes it too, before it refuses it in its words.
+/// The fields of a message of type `U`, with those of the messages in it; of too many, one too many. What is no message counts
+/// up to where that shows: so far prost decodes it too, before it refuses it in its words.
 fn n_fields_of<U: Name>(bytes: &[u8]) -> usize {
     let schema = &*SCHEMA;
     let kind = schema.kinds.get(&U::full_name()).copied();
@@ -91,8 +91,8 @@ fn n_fields_of<U: Name>(bytes: &[u8]) -> usize {
 struct Schema {
     /// By the full name: the index into `messages`.
     kinds: HashMap<String, usize>,
-    /// For each message, by the number of a field, the message that it holds.
-    messages: Vec<HashMap<u32, usize>>,
+    /// For each message the numbers of the few fields that hold messages, and which.
+    messages: Vec<Vec<(u32, usize)>>,
 }
 
 static SCHEMA: LazyLock<Schema> = LazyLock::new(|| {
@@ -120,11 +120,14 @@ impl Schema {
     }
 
     /// Adds to `n` the fields of a message of that kind, with those of the messages in it, `depth` levels down. `None` if it is
-    /// no message.
+    /// no message, or has too many: the rest of it is not looked at.
     fn count_fields(&self, mut bytes: &[u8], kind: Option<usize>, depth: usize, n: &mut usize) -> Option<()> {
         while !bytes.is_empty() {
             let (tag, wire) = decode_key(&mut bytes).ok()?;
             *n += 1;
+            if *n > MAX_FIELDS {
+                return None;
+            }
             if wire != WireType::LengthDelimited {
                 skip_field(wire, tag, &mut bytes, DecodeContext::default()).ok()?;
                 continue;
@@ -132,9 +135,10 @@ impl Schema {
             let length = usize::try_from(decode_varint(&mut bytes).ok()?).ok()?;
             let (inner, rest) = bytes.split_at_checked(length)?;
             bytes = rest;
-            let inner_kind = kind.and_then(|kind| self.messages[kind].get(&tag));
-            if let (Some(&kind), 1..) = (inner_kind, depth) {
-                self.count_fields(inner, Some(kind), depth - 1, n)?;
+            let inner_kind =
+                kind.and_then(|kind| self.messages[kind].iter().find(|(field, _)| *field == tag));
+            if let (Some((_, kind)), 1..) = (inner_kind, depth) {
+                self.count_fields(inner, Some(*kind), depth - 1, n)?;
             }
         }
         Some(())
@@ -195,6 +199,28 @@ mod tests {
             ..Default::default()
         };
         assert_eq!(counted(&request), 2);
+    }
+
+    #[test]
+    fn counting_ends_when_there_are_too_many() {
+        for n_messages in [MAX_FIELDS - 1, MAX_FIELDS, MAX_FIELDS + 1, 10 * MAX_FIELDS] {
+            let messages = vec![pb::ChatMessage::default(); n_messages];
+            let request = pb::ChatRequest { messages, ..Default::default() };
+            assert_eq!(counted(&request), n_messages.min(MAX_FIELDS + 1));
+        }
+    }
+
+    /// A request by another name would not be counted, and an answer by this one would be.
+    #[test]
+    fn requests_and_they_alone_are_named_so() {
+        let files = FileDescriptorSet::decode(pb::DESCRIPTORS).unwrap();
+        let services = files.file.iter().flat_map(|file| &file.service);
+        let methods: Vec<_> = services.flat_map(|service| &service.method).collect();
+        assert!(methods.len() >= 16, "{}", methods.len());
+        for method in methods {
+            assert!(method.input_type().ends_with(REQUEST), "{method:?}");
+            assert!(!method.output_type().ends_with(REQUEST), "{method:?}");
+        }
     }
 
     #[test]

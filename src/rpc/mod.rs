@@ -8,7 +8,7 @@
 
 mod admin;
 mod chat;
-pub mod codec;
+mod codec;
 mod deadline;
 mod generation;
 mod models;
