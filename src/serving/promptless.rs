@@ -38,11 +38,6 @@ impl Promptless {
         besides: Besides,
     ) -> Result<Request, Problem> {
         let Self { field, rest, form } = self;
-        // Whoever sets this level asks for it; at every other one what people say stays out of logs.
-        if log::log_enabled!(log::Level::Trace) {
-            let text = pieces(ready.engine.tokenizer(), &prompt);
-            log::trace!(request_id = rest.request_id.as_str(), prompt = text.as_str(); "a prompt");
-        }
         // Grammars come last: to compile one takes longer than all other checks.
         let request = Request::new(Draft { prompt, ..rest }, ready.engine.limits()).map_err(|e| match e {
             RequestError::Fields(all) => {
@@ -52,6 +47,12 @@ impl Promptless {
                 Problem::PromptTooLong { field: field.to_owned(), n_prompt, at_least: false, n_ctx }
             }
         })?;
+        // Whoever sets this level asks for it; at every other one what people say stays out of logs.
+        if log::log_enabled!(log::Level::Trace) {
+            let text = pieces(ready.engine.tokenizer(), request.prompt());
+            // Escaped, lest a prompt writes lines of its own.
+            log::trace!(request_id = request.request_id(), prompt:? = text; "a prompt");
+        }
         Ok(request.constrained(form::compile(state, ready, form, besides).await?))
     }
 }
