@@ -76,7 +76,9 @@ impl From<Problem> for Refusal {
             Problem::QueueFull { retry_after } => {
                 later(retry_after, of(StatusCode::TOO_MANY_REQUESTS, Some("rate_limit_exceeded")))
             }
-            Problem::Busy => later(SOON, of(StatusCode::TOO_MANY_REQUESTS, Some("rate_limit_exceeded"))),
+            Problem::Busy | Problem::CompilersBusy => {
+                later(SOON, of(StatusCode::TOO_MANY_REQUESTS, Some("rate_limit_exceeded")))
+            }
             Problem::OutOfMemory(_) => {
                 later(RESTART, of(StatusCode::SERVICE_UNAVAILABLE, Some("out_of_memory")))
             }

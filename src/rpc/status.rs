@@ -51,7 +51,7 @@ impl From<Problem> for Status {
             Problem::Access(Refused::TooMany { .. }) => of(Code::ResourceExhausted, retry(SOON)),
             Problem::QueueFull { retry_after } => of(Code::ResourceExhausted, retry(retry_after)),
             Problem::OutOfMemory(_) => of(Code::ResourceExhausted, retry(RESTART)),
-            Problem::Busy => of(Code::ResourceExhausted, retry(SOON)),
+            Problem::Busy | Problem::CompilersBusy => of(Code::ResourceExhausted, retry(SOON)),
             Problem::Loading | Problem::Draining | Problem::EngineEnded => {
                 of(Code::Unavailable, retry(RESTART))
             }

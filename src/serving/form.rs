@@ -70,7 +70,11 @@ pub(super) async fn compile(
     let field = form.as_ref().map_or("", |form| form.field);
     let outline = Outline { text: form.map(|form| form.grammar), thought, calls };
     let grammars = Arc::clone(ready.engine.grammars());
-    let compiled = state.with_tokenizer(ready, move |_| grammars.compile(outline)).await?;
+    let prepared = Arc::clone(&grammars);
+    // Without a form of its own the tools' grammars are all that there is to compile.
+    let blamed = if field.is_empty() { "tools" } else { field };
+    let compile = state.compiling.run(blamed, move || prepared.prepare(), move || grammars.compile(outline));
+    let compiled = compile.await?;
     compiled.map(Some).map_err(|e| match e.part {
         Part::Text => Problem::field(field, e.problem),
         Part::Calls => Problem::field("tools", e.problem),

@@ -11,6 +11,7 @@
 //! | `reading` | the events of a generation |
 //! | `form` | what an answer has to be, compiled |
 //! | `chat` | conversations, checked, and their prompts |
+//! | `compiling` | places for what compiles, and its time |
 //! | `opening` | what prompts begin with that go on from the same words |
 //! | `answering`, `turn` | an answer as it comes, in text, thoughts and calls |
 //! | `problem` | everything that a call can end with besides an answer |
@@ -20,6 +21,7 @@
 mod answering;
 mod chat;
 mod form;
+mod compiling;
 mod opening;
 mod priority;
 mod problem;

@@ -59,6 +59,9 @@ pub enum Problem {
     /// As many answers of the tokenizer as may wait for their readers do so.
     #[error("too many answers of the tokenizer wait to be read")]
     Busy,
+    /// As many grammars as may be compiled at a time are, and take long.
+    #[error("too many grammars are being compiled")]
+    CompilersBusy,
     /// There is no model yet.
     #[error("the model is being loaded")]
     Loading,

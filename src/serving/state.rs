@@ -9,6 +9,7 @@ use tokio::sync::Semaphore;
 use tokio::task;
 
 use super::Problem;
+use super::compiling::Compiling;
 use crate::engine::EngineHandle;
 use crate::tokenizer::{Specials, Tokenizer};
 
@@ -22,6 +23,7 @@ pub struct State {
     ready: OnceLock<Ready>,
     tokenizing: Arc<Semaphore>,
     draining: AtomicBool,
+    pub(super) compiling: Compiling,
     started: Instant,
     started_at: SystemTime,
     request_ids: RequestIds,
@@ -63,6 +65,7 @@ impl State {
             tokenizing: Arc::new(Semaphore::new(TOKENIZERS)),
             draining: AtomicBool::new(false),
             started: Instant::now(),
+            compiling: Compiling::default(),
             started_at: SystemTime::now(),
             request_ids: RequestIds::new(),
         }

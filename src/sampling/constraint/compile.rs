@@ -103,6 +103,12 @@ impl Grammars {
         Self { vocabulary, factory: OnceLock::new() }
     }
 
+    /// Builds what all grammars need of the vocabulary, unless it is there. Takes time. That it cannot be built is told to whoever
+    /// compiles.
+    pub fn prepare(&self) {
+        let _ = self.factory.get_or_init(|| self.build());
+    }
+
     /// Compiles the grammars of an answer. Takes time: not for threads that serve others.
     ///
     /// Errors: a grammar that is malformed, too large, or asks for what cannot be kept.
