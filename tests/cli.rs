@@ -663,15 +663,39 @@ fn a_socket_of_the_service_manager_is_taken_if_listen_names_it() {
 
 /// One token after `prompt`, over HTTP.
 fn ask(address: &str, prompt: &str) {
-    let body = format!(r#"{{"prompt": "{prompt}", "max_tokens": 1}}"#);
+    post(address, "/v1/completions", &format!(r#"{{"prompt": "{prompt}", "max_tokens": 1}}"#));
+}
+
+/// A call that is called "the-kettle's" and is answered.
+fn post(address: &str, path: &str, body: &str) {
     let length = body.len();
     let mut socket = TcpStream::connect(address).unwrap();
-    let head =
-        format!("POST /v1/completions HTTP/1.1\r\nHost: x\r\nConnection: close\r\nContent-Length: {length}");
-    write!(socket, "{head}\r\n\r\n{body}").unwrap();
+    let head = format!("POST {path} HTTP/1.1\r\nHost: x\r\nConnection: close\r\nX-Request-Id: the-kettle's");
+    write!(socket, "{head}\r\nContent-Length: {length}\r\n\r\n{body}").unwrap();
     let mut answer = String::new();
     socket.read_to_string(&mut answer).unwrap();
     assert!(answer.starts_with("HTTP/1.1 200"), "{answer}");
+}
+
+#[tokio::test]
+async fn each_call_that_ends_has_one_line_with_its_name() {
+    let mut daemon = Daemon::start_as_it_comes(|_| {});
+    daemon.wait_for_log("ready");
+    post(&daemon.address, "/v1/completions", r#"{"prompt": "a", "max_tokens": 1}"#);
+    // Nothing that the engine is asked for.
+    post(&daemon.address, "/api/show", "{}");
+    let line = daemon.wait_for_log("request ");
+    assert!(line.contains("request finished") && line.contains("the-kettle"), "{line}");
+    let line = daemon.wait_for_log("request ");
+    assert!(line.contains("request answered") && line.contains("the-kettle"), "{line}");
+    assert!(line.contains("path=/api/show") && line.contains("status=200"), "{line}");
+    // The message's own name is told where there is one, however the call ends.
+    let url = format!("http://{}", daemon.address);
+    let mut client = pb::generation_service_client::GenerationServiceClient::connect(url).await.unwrap();
+    let nothing = pb::GenerateRequest { request_id: "the-toaster".to_owned(), ..Default::default() };
+    client.generate(nothing).await.unwrap_err();
+    let line = daemon.wait_for_log("request ");
+    assert!(line.contains("request refused") && line.contains("the-toaster"), "{line}");
 }
 
 #[test]

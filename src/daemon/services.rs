@@ -43,7 +43,10 @@ pub async fn services() -> (Services, Control) {
     let state = Arc::new(State::new());
     let (grpc, health) = rpc::services(Arc::clone(&state)).await;
     let dialects = Dialects { grpc, http: http::calls(Arc::clone(&state)) };
-    (Services(Guard::open(KeepDeadlines(Intake::new(dialects)))), Control { state, health })
+    (
+        Services(Guard::open(KeepDeadlines(Intake::new(dialects)), Arc::clone(&state))),
+        Control { state, health },
+    )
 }
 
 impl Services {

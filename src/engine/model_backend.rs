@@ -202,6 +202,7 @@ impl Backend for ModelBackend {
             reads: stats.reads,
             failed_reads: stats.failed_reads,
             retries: stats.retries,
+            read_time: stats.read_latency.sum(),
             read_p50: stats.read_latency.quantile(0.5),
             read_p99: stats.read_latency.quantile(0.99),
         })

@@ -28,6 +28,8 @@ pub struct Stats {
     pub cached_tokens: u64,
     /// Tokens that were chosen.
     pub completion_tokens: u64,
+    /// From acceptance to a slot, of those that got one.
+    pub queue_wait: Histogram,
     /// From acceptance to the first token of an answer.
     pub first_token: Histogram,
     /// From each token of an answer to its next, while its reader was not behind.
@@ -63,6 +65,8 @@ pub struct RowStats {
     pub failed_reads: u64,
     /// Of these, how many were tried again.
     pub retries: u64,
+    /// Time of all reads together.
+    pub read_time: Duration,
     /// Median time of one read.
     pub read_p50: Duration,
     /// Time that 99 of 100 reads stay below.

@@ -163,6 +163,7 @@ impl<B: Backend> Worker<B> {
     /// Gives the request a slot. It begins once it is known what of its prompt need not be computed.
     fn settle(&mut self, i: usize, job: Job, state: B::Seq, now: Instant) {
         let Job { request, life } = job;
+        self.shared.with_stats(|s| s.queue_wait.observe(now.saturating_duration_since(life.accepted_at())));
         let answer = Answer::new(&request, &self.tokenizer, self.backend.n_vocab(), self.options.n_ctx);
         self.slots[i] = Some(Sequence::new(request, life, state, answer, now));
         self.make_room();

@@ -14,7 +14,7 @@ use axum::routing::get;
 use crate::board::{self, Root};
 use crate::engine::{EngineHandle, Histogram, RowStats, Stats};
 use crate::prefix_store::StoreStats;
-use crate::serving::{Life, State};
+use crate::serving::{Life, Refusals, State};
 
 pub(super) fn routes() -> Router<Arc<State>> {
     Router::new().route("/metrics", get(metrics))
@@ -26,13 +26,13 @@ async fn metrics(Shared(state): Shared<Arc<State>>) -> Response {
     let ready = state.life() == Life::Serving;
     page.gauge("pled_ready", "Whether requests are taken in.", u8::from(ready));
     if let Ok(ready) = state.model("") {
-        of_engine(&ready.engine, &mut page);
+        of_engine(&ready.engine, state.refusals(), &mut page);
     }
     of_board(&Root::system(), &mut page);
     ([(CONTENT_TYPE, "text/plain; version=0.0.4; charset=utf-8")], page.0).into_response()
 }
 
-fn of_engine(engine: &EngineHandle, page: &mut Page) {
+fn of_engine(engine: &EngineHandle, refusals: Refusals, page: &mut Page) {
     let Stats {
         accepted,
         finished,
@@ -44,6 +44,7 @@ fn of_engine(engine: &EngineHandle, page: &mut Page) {
         prompt_tokens,
         cached_tokens,
         completion_tokens,
+        queue_wait,
         first_token,
         next_token,
         queue_length,
@@ -71,12 +72,21 @@ fn of_engine(engine: &EngineHandle, page: &mut Page) {
         ("failed", failed),
         ("refused_queue_full", refused_queue_full),
         ("refused_draining", refused_draining),
+        ("refused_invalid", refusals.invalid),
+        ("refused_unauthenticated", refusals.unauthenticated),
+        ("refused_forbidden", refusals.forbidden),
+        ("refused_rate_limited", refusals.rate_limited),
     ] {
         page.sample("pled_requests_total", &[("outcome", outcome)], n);
     }
     page.counter("pled_prompt_tokens_total", "Tokens of prompts that were computed.", prompt_tokens);
     page.counter("pled_cached_tokens_total", "Tokens of prompts that were known already.", cached_tokens);
     page.counter("pled_completion_tokens_total", "Tokens that were chosen.", completion_tokens);
+    page.histogram(
+        "pled_queue_wait_seconds",
+        "From the acceptance of a request to its place among those in computation.",
+        &queue_wait,
+    );
     page.histogram(
         "pled_time_to_first_token_seconds",
         "From the acceptance of a request to the first token of its answer.",
@@ -136,7 +146,7 @@ fn of_board(root: &Root, page: &mut Page) {
 }
 
 fn of_rows(rows: RowStats, page: &mut Page) {
-    let RowStats { counters, distinct, reads, failed_reads, retries, read_p50, read_p99 } = rows;
+    let RowStats { counters, distinct, reads, failed_reads, retries, read_time, read_p50, read_p99 } = rows;
     page.counter("pled_ple_rows_total", "Rows of the per-layer embedding table asked for.", counters.rows);
     page.counter("pled_ple_cache_hits_total", "Rows answered from memory.", counters.cache_hits);
     page.counter("pled_ple_distinct_rows_total", "Different rows of each run of tokens.", distinct);
@@ -146,10 +156,16 @@ fn of_rows(rows: RowStats, page: &mut Page) {
     page.counter("pled_ple_read_bytes_total", "Bytes read from storage for rows.", counters.bytes_read);
     let wait = counters.wait.as_secs_f64();
     page.counter("pled_ple_wait_seconds_total", "Time that computing stood still for rows.", wait);
-    page.head("pled_ple_read_seconds", "gauge", "Time of a read from storage, by quantile since the start.");
+    page.head(
+        "pled_ple_read_seconds",
+        "summary",
+        "Time of a read from storage, by quantile since the start.",
+    );
     for (quantile, time) in [("0.5", read_p50), ("0.99", read_p99)] {
         page.sample("pled_ple_read_seconds", &[("quantile", quantile)], time.as_secs_f64());
     }
+    page.sample("pled_ple_read_seconds_sum", &[], read_time.as_secs_f64());
+    page.sample("pled_ple_read_seconds_count", &[], reads);
 }
 
 #[derive(Default)]
@@ -202,6 +218,36 @@ fn escaped(text: &str) -> String {
 #[cfg(test)]
 mod tests {
     use super::*;
+
+    #[test]
+    fn each_figure_is_documented() {
+        let mut page = Page::default();
+        of_rows(RowStats::default(), &mut page);
+        of_store(StoreStats::default(), &mut page);
+        page.gauge("pled_board_held_down", "", 0);
+        page.gauge("pled_board_temperature_celsius", "", 0);
+        let names = page.0.lines().filter_map(|line| line.strip_prefix("# TYPE ")?.split(' ').next());
+        let names: Vec<&str> = names.collect();
+        assert!(names.len() > 15, "{names:?}");
+        // Those of the engine are looked for by the tests over sockets.
+        for name in names {
+            assert!(include_str!("../../docs/metrics.md").contains(&format!("`{name}`")), "{name}");
+        }
+    }
+
+    #[test]
+    fn reads_are_a_summary() {
+        let mut page = Page::default();
+        let read_time = std::time::Duration::from_millis(1500);
+        of_rows(RowStats { reads: 4, read_time, ..RowStats::default() }, &mut page);
+        for line in [
+            "# TYPE pled_ple_read_seconds summary",
+            "pled_ple_read_seconds_sum 1.5",
+            "pled_ple_read_seconds_count 4",
+        ] {
+            assert!(page.0.lines().any(|l| l == line), "no {line} in {}", page.0);
+        }
+    }
 
     #[test]
     fn a_board_that_tells_is_told_of() {

@@ -59,6 +59,11 @@ pub fn wants(method: &Method, path: &str) -> Wants {
     }
 }
 
+/// Whether the engine tells of a call that it was asked for, by the call's path.
+pub fn is_told_by_engine(path: &str) -> bool {
+    matches!(path, "/v1/chat/completions" | "/v1/completions" | "/api/chat" | "/api/generate")
+}
+
 /// Why a call is not answered, in the dialect of its path.
 pub fn refused(path: &str, problem: Problem) -> Response {
     probes::refused(path, &problem.into())

@@ -30,12 +30,18 @@ pub struct Stats {
 #[derive(Clone, Debug)]
 pub struct Histogram {
     counts: Box<[u64]>,
+    sum_ns: u64,
 }
 
 impl Histogram {
     /// Number of durations.
     pub fn count(&self) -> u64 {
         self.counts.iter().sum()
+    }
+
+    /// Their sum.
+    pub fn sum(&self) -> Duration {
+        Duration::from_nanos(self.sum_ns)
     }
 
     /// The duration that a share `q` (0 to 1) of all does not exceed; zero if there is none.
@@ -86,6 +92,7 @@ pub(super) struct ReadCounters {
     pub(super) retries: AtomicU64,
     pub(super) bytes_read: AtomicU64,
     latency: [AtomicU64; N_BUCKETS],
+    latency_sum_ns: AtomicU64,
 }
 
 impl ReadCounters {
@@ -96,16 +103,19 @@ impl ReadCounters {
             retries: AtomicU64::new(0),
             bytes_read: AtomicU64::new(0),
             latency: [const { AtomicU64::new(0) }; N_BUCKETS],
+            latency_sum_ns: AtomicU64::new(0),
         }
     }
 
     pub(super) fn record(&self, latency: Duration) {
         let ns = u64::try_from(latency.as_nanos()).unwrap_or(u64::MAX);
         self.latency[bucket_of(ns)].fetch_add(1, Ordering::Relaxed);
+        self.latency_sum_ns.fetch_add(ns, Ordering::Relaxed);
     }
 
     pub(super) fn latency(&self) -> Histogram {
-        Histogram { counts: self.latency.iter().map(|n| n.load(Ordering::Relaxed)).collect() }
+        let counts = self.latency.iter().map(|n| n.load(Ordering::Relaxed)).collect();
+        Histogram { counts, sum_ns: self.latency_sum_ns.load(Ordering::Relaxed) }
     }
 }
 
@@ -134,7 +144,7 @@ mod tests {
             counters.record(Duration::from_micros(us));
         }
         let histogram = counters.latency();
-        assert_eq!(histogram.count(), 1000);
+        assert_eq!((histogram.count(), histogram.sum()), (1000, Duration::from_micros(500_500)));
         for (q, us) in [(0.0, 1.0), (0.5, 500.0), (0.99, 990.0), (1.0, 1000.0)] {
             let found = histogram.quantile(q).as_secs_f64() * 1e6;
             assert!(found >= us && found <= us * 1.125, "quantile {q}: {found} us");

@@ -13,7 +13,7 @@ use super::translate;
 use super::validate::{self, violation};
 use crate::engine::Violation;
 use crate::port::Place;
-use crate::serving::{self, Answering, Ending, Piece, Problem, Ready, State};
+use crate::serving::{self, Answering, Ending, Named, Piece, Problem, Ready, State};
 use crate::tokenizer::chat::{CallRules, Channel, Conversation, Message, Role, Tool, ToolCall, ToolChoice};
 
 /// A conversation as it was said.
@@ -127,7 +127,9 @@ impl Accepted {
         let _place = request.extensions().get::<Place>().cloned();
         let owner = validate::owner(&request);
         let priority = validate::priority(&request)?;
+        let named = request.extensions().get::<Named>().cloned().unwrap_or_default();
         let mut message = request.into_inner();
+        named.set(&message.request_id);
         let ready = state.model(&message.model)?;
         let request_id = state.request_id(&message.request_id);
         let defaults = &ready.engine.model().default_sampling;

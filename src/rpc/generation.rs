@@ -16,7 +16,7 @@ use super::translate;
 use super::validate::{self, Prompt};
 use crate::engine::{Event, Generation};
 use crate::port::Place;
-use crate::serving::{Problem, Reading, State};
+use crate::serving::{Named, Problem, Reading, State};
 use crate::tokenizer::Tokenizer;
 
 #[derive(Debug)]
@@ -39,7 +39,9 @@ impl Service {
         let _place = request.extensions().get::<Place>().cloned();
         let owner = validate::owner(&request);
         let priority = validate::priority(&request)?;
+        let named = request.extensions().get::<Named>().cloned().unwrap_or_default();
         let message = request.into_inner();
+        named.set(&message.request_id);
         let ready = self.state.model(&message.model)?;
         let request_id = self.state.request_id(&message.request_id);
         let defaults = &ready.engine.model().default_sampling;

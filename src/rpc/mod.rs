@@ -41,6 +41,11 @@ pub fn wants(path: &str) -> Wants {
     }
 }
 
+/// Whether the engine tells of a call that it was asked for, by the call's path.
+pub fn is_told_by_engine(path: &str) -> bool {
+    path.starts_with("/pled.v1.GenerationService/") || path == "/pled.v1.SessionService/PrewarmSession"
+}
+
 /// Why a call is not answered.
 pub fn refused(problem: Problem) -> Response<Body> {
     tonic::Status::from(problem).into_http()

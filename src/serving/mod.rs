@@ -8,10 +8,11 @@
 //! | `state` | the engine, once there is one; names; who may use the tokenizer |
 //! | `promptless` | requests whose prompt is not in tokens yet |
 //! | `priority` | the header that says how urgent a call is |
+//! | `refusals` | calls that were refused, counted |
 //! | `reading` | the events of a generation |
 //! | `form` | what an answer has to be, compiled |
-//! | `chat` | conversations, checked, and their prompts |
 //! | `compiling` | places for what compiles, and its time |
+//! | `chat` | conversations, checked, and their prompts |
 //! | `opening` | what prompts begin with that go on from the same words |
 //! | `answering`, `turn` | an answer as it comes, in text, thoughts and calls |
 //! | `problem` | everything that a call can end with besides an answer |
@@ -20,13 +21,14 @@
 
 mod answering;
 mod chat;
-mod form;
 mod compiling;
+mod form;
 mod opening;
 mod priority;
 mod problem;
 mod promptless;
 mod reading;
+mod refusals;
 mod state;
 mod turn;
 
@@ -38,4 +40,5 @@ pub use priority::{PRIORITY, priority};
 pub use problem::{Problem, RESTART, SOON};
 pub use promptless::Promptless;
 pub use reading::Reading;
-pub use state::{Life, Ready, State};
+pub use refusals::{Refusals, Why};
+pub use state::{Life, Named, Ready, State};

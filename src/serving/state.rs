@@ -10,6 +10,7 @@ use tokio::task;
 
 use super::Problem;
 use super::compiling::Compiling;
+use super::refusals::{Counters, Refusals, Why};
 use crate::engine::EngineHandle;
 use crate::tokenizer::{Specials, Tokenizer};
 
@@ -22,8 +23,9 @@ const TOKENIZERS: usize = 2;
 pub struct State {
     ready: OnceLock<Ready>,
     tokenizing: Arc<Semaphore>,
-    draining: AtomicBool,
     pub(super) compiling: Compiling,
+    refusals: Counters,
+    draining: AtomicBool,
     started: Instant,
     started_at: SystemTime,
     request_ids: RequestIds,
@@ -63,9 +65,10 @@ impl State {
         Self {
             ready: OnceLock::new(),
             tokenizing: Arc::new(Semaphore::new(TOKENIZERS)),
+            compiling: Compiling::default(),
+            refusals: Counters::default(),
             draining: AtomicBool::new(false),
             started: Instant::now(),
-            compiling: Compiling::default(),
             started_at: SystemTime::now(),
             request_ids: RequestIds::new(),
         }
@@ -124,6 +127,16 @@ impl State {
         self.request_ids.next()
     }
 
+    /// Counts a call that is refused.
+    pub fn count_refusal(&self, why: Why) {
+        self.refusals.count(why);
+    }
+
+    /// Calls that were refused since the start.
+    pub fn refusals(&self) -> Refusals {
+        self.refusals.now()
+    }
+
     /// Runs a computation over text outside of the threads that serve sockets, a bounded number at a time.
     pub async fn with_tokenizer<T: Send + 'static>(
         &self,
@@ -158,6 +171,28 @@ impl Ready {
             return Ok(());
         }
         Err(Problem::PromptTooLong { field: field.to_owned(), n_prompt, at_least: true, n_ctx })
+    }
+}
+
+/// The longest name of a call that is remembered. Unit: characters.
+const MAX_NAMED: usize = 100;
+
+/// What a message says that its call is called, once it is read. Stands among the extensions of requests, for those who tell of
+/// the call when it has ended.
+#[derive(Clone, Debug, Default)]
+pub struct Named(Arc<OnceLock<String>>);
+
+impl Named {
+    /// The call has this name, unless it is empty. Only the first one counts.
+    pub fn set(&self, name: &str) {
+        if !name.is_empty() {
+            let _ = self.0.set(name.chars().take(MAX_NAMED).collect());
+        }
+    }
+
+    /// The name, not checked.
+    pub fn get(&self) -> Option<&str> {
+        self.0.get().map(String::as_str)
     }
 }
 

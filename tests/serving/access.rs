@@ -198,6 +198,13 @@ async fn a_token_that_asks_too_often_hears_when_to_come_again() {
     let refused = refused.unwrap_err();
     assert_eq!(refused.code(), Code::ResourceExhausted);
     assert!(refused.get_details_retry_info().unwrap().retry_delay.unwrap().as_secs() <= 30);
+    assert_eq!(call(server.addr, "POST", "/api/chat", "a token of nobody", CHAT).await.status, 401);
+    // Figures are free.
+    let page = call(server.addr, "GET", "/metrics", KITCHEN, "").await.text().await;
+    for (why, n) in [("rate_limited", 2), ("unauthenticated", 1), ("invalid", 0)] {
+        let line = format!("pled_requests_total{{outcome=\"refused_{why}\"}} {n}");
+        assert!(page.lines().any(|l| l == line), "no {line} in {page}");
+    }
 }
 
 /// The daemon on two addresses, with the built-in rule of which one is open.

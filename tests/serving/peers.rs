@@ -50,10 +50,11 @@ async fn metrics_are_those_of_the_engine() {
         for line in page.lines().filter(|line| !line.starts_with('#')) {
             let (sample, value) = line.rsplit_once(' ').unwrap();
             let name = sample.split('{').next().unwrap();
-            let of_histogram = ["_bucket", "_sum", "_count"].iter().find_map(|end| name.strip_suffix(end));
-            let name = of_histogram
-                .filter(|name| page.contains(&format!("# TYPE {name} histogram")))
-                .unwrap_or(name);
+            let of_several = ["_bucket", "_sum", "_count"].iter().find_map(|end| name.strip_suffix(end));
+            let is_several = |name: &&str| {
+                ["histogram", "summary"].iter().any(|kind| page.contains(&format!("# TYPE {name} {kind}")))
+            };
+            let name = of_several.filter(is_several).unwrap_or(name);
             assert!(value.parse::<f64>().is_ok() && page.contains(&format!("# TYPE {name} ")), "{line}");
         }
         let found =
@@ -69,7 +70,18 @@ async fn metrics_are_those_of_the_engine() {
     // One first token, and two that followed another.
     assert_eq!(value("pled_time_to_first_token_seconds_count").await, "1");
     assert_eq!(value("pled_time_per_token_seconds_bucket{le=\"+Inf\"}").await, "2");
+    assert_eq!(value("pled_queue_wait_seconds_count").await, "1");
     assert_eq!(value("pled_kv_bytes").await, "0");
+    let refused = async |why: &str| value(&format!("pled_requests_total{{outcome=\"refused_{why}\"}}")).await;
+    assert_eq!(refused("invalid").await, "0");
+    get(server.addr, "/v1/nothing").await;
+    server.generation().await.generate(server::request(&[], 1)).await.unwrap_err();
+    assert_eq!((refused("invalid").await.as_str(), refused("forbidden").await.as_str()), ("2", "0"));
+    let page = get(server.addr, "/metrics").await.text().await;
+    let names = page.lines().filter_map(|line| line.strip_prefix("# TYPE ")?.split(' ').next());
+    for name in names {
+        assert!(include_str!("../../docs/metrics.md").contains(&format!("`{name}`")), "{name}");
+    }
     assert_eq!(value("pled_info{version=\"0.1.0\",model=\"scripted\",isa=\"scripted\"}").await, "1");
 }
 
