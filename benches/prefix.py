@@ -19,6 +19,8 @@ import time
 from pathlib import Path
 
 WORDS = "kitchen hall office garden light lamp plug heater blind door radio fan morning evening left right small large old new".split()
+# How long what a talk leaves may take to reach the disk: a minute of silence, and the writing. Unit: s.
+WRITING_LIMIT_S = 180
 QUESTIONS = ["Which lamps are on?", "Is the door shut?", "How warm is it?"]
 
 
@@ -78,7 +80,13 @@ def main() -> None:
             kept = daemon.pieces()
             first_s, usage = daemon.ask(beginning + QUESTIONS[0])
             again_s, shared = daemon.ask(beginning + QUESTIONS[1])
+            given_up = time.monotonic() + WRITING_LIMIT_S
             while daemon.pieces() == kept:
+                if time.monotonic() > given_up:
+                    raise SystemExit(
+                        f"nothing was written for {WRITING_LIMIT_S} s: is the prompt of {usage['prompt_tokens']} tokens long enough to be "
+                        "worth it, and has the disk room?"
+                    )
                 time.sleep(0.1)
             daemon.end()
             if args.drop:

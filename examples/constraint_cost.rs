@@ -4,6 +4,9 @@
 //! JSON string, where nearly all tokens are possible at each step, so that a mask of the whole vocabulary is made. The second
 //! has a JSON answer of twelve fields, much of which its schema says already, and decodes as many tokens freely.
 //!
+//! The free text is another one: decoding computes the same products whichever the token is. What does depend on it is whether
+//! its row of the per-layer embedding table is in memory; a first answer, which is not measured, reads those of the form.
+//!
 //! ```text
 //! cargo run --release --example constraint_cost -- --model FILE
 //! ```
