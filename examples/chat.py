@@ -2,9 +2,13 @@
 
     pip install grpcio grpcio-tools
     python examples/chat.py 127.0.0.1:50051 "turn on the kettle"
+    python examples/chat.py pled.home:50051 "turn on the kettle" ca.pem    # encrypted, by an authority of one's own
+
+Needs Python 3.10 or newer. A token in PLED_TOKEN is sent along; without ca.pem it travels as it is, and whoever is between
+can read it.
 
 The messages are generated from proto/ into a temporary folder at each start; a program that stays generates them once:
-`python -m grpc_tools.protoc -I proto --python_out=. --grpc_python_out=. proto/pled/v1/*.proto`. With a token, set PLED_TOKEN.
+`python -m grpc_tools.protoc -I proto --python_out=. --grpc_python_out=. proto/pled/v1/*.proto`.
 """
 
 import json
@@ -14,7 +18,10 @@ import sys
 import tempfile
 from pathlib import Path
 
-import grpc
+if len(sys.argv) not in (3, 4):
+    sys.exit(f"usage: python {sys.argv[0]} HOST:PORT SENTENCE [CA.pem]")
+
+import grpc  # noqa: E402
 
 proto = Path(__file__).resolve().parent.parent / "proto"
 generated = tempfile.TemporaryDirectory()
@@ -37,10 +44,14 @@ def message(role, text):
     return chat_pb2.ChatMessage(role=role, parts=[chat_pb2.ChatPart(text=text)])
 
 
-address, sentence = sys.argv[1], sys.argv[2]
+address, sentence, authority = sys.argv[1], sys.argv[2], sys.argv[3:]
 token = os.environ.get("PLED_TOKEN")
 metadata = [("authorization", f"Bearer {token}")] if token else []
-with grpc.insecure_channel(address) as channel:
+if authority:
+    opened = grpc.secure_channel(address, grpc.ssl_channel_credentials(Path(authority[0]).read_bytes()))
+else:
+    opened = grpc.insecure_channel(address)
+with opened as channel:
     request = chat_pb2.ChatRequest(messages=[message(SYSTEM, HOME), message(USER, sentence)], tools=[TURN_ON])
     try:
         for event in generation_pb2_grpc.GenerationServiceStub(channel).ChatStream(request, timeout=120, metadata=metadata):

@@ -59,6 +59,10 @@ except grpc.RpcError as e:
     check(e.code() == grpc.StatusCode.INVALID_ARGUMENT and "temperature" in e.details(), e)
 
 example = Path(__file__).resolve().parent.parent.parent / "examples/chat.py"
-shown = subprocess.run([sys.executable, example, sys.argv[1].removeprefix("http://"), "Hello"], capture_output=True, text=True, timeout=120)
+says = [sys.executable, example, sys.argv[1].removeprefix("http://"), "turn on the kettle"]
+shown = subprocess.run(says, capture_output=True, text=True, timeout=120)
 check(shown.returncode == 0 and " of answer" in shown.stdout, shown)
+check('call HassTurnOn {"name":"Kettle"}' in shown.stdout, shown)
+helped = subprocess.run(says[:2], capture_output=True, text=True, timeout=120)
+check(helped.returncode != 0 and helped.stderr.startswith("usage: "), helped)
 print(f"grpcio {grpc.__version__}: {len(services)} services by reflection")
