@@ -13,6 +13,12 @@ use super::scripted::*;
 /// With room for prefixes.
 pub(crate) const KEEPING: EngineOptions = EngineOptions { kept_contexts: 1, n_ctx: 256, ..OPTIONS };
 
+/// Turns that are compared for each model, and the chunks that prompts are cut into. A turn takes a second where the processor is
+/// emulated: there a few show that what is kept fits the family and its kernels.
+const IS_SHORT: bool = cfg!(target_arch = "aarch64");
+const TURNS: usize = if IS_SHORT { 4 } else { 40 };
+const PREFILL_CHUNKS: &[usize] = if IS_SHORT { &[7] } else { &[7, 128] };
+
 /// Numbers that look random and are the same in every run.
 pub(crate) struct Dice(pub(crate) u64);
 
@@ -148,11 +154,11 @@ fn with_keys_and_values_as_bytes_too() {
 
 fn answers_are_those_without_the_cache(what: &str, seed: u64, start: impl Fn(EngineOptions) -> EngineHandle) {
     let oracle = start(EngineOptions { kept_contexts: 0, prefill_chunk: 64, ..KEEPING });
-    for prefill_chunk in [7, 128] {
+    for &prefill_chunk in PREFILL_CHUNKS {
         let engine = start(EngineOptions { prefill_chunk, ..KEEPING });
         let mut house = House::new(seed * 1000 + prefill_chunk as u64);
         let mut n_known = 0;
-        for turn in 0..40 {
+        for turn in 0..TURNS {
             // One alone, or several that may share what is being computed.
             let priority = |i| if (turn + i) % 2 == 0 { Priority::Background } else { Priority::Interactive };
             let ask = |i| Draft { priority: priority(i), ..house.ask() };
@@ -170,9 +176,12 @@ fn answers_are_those_without_the_cache(what: &str, seed: u64, start: impl Fn(Eng
         }
         let stats = engine.stats();
         assert_eq!(stats.cached_tokens, n_known as u64);
-        assert!(stats.cached_tokens > stats.prompt_tokens / 5, "little was known: {stats:?}");
         assert!(stats.kv_bytes_in_use == 0 && stats.prefix_bytes <= stats.kv_bytes_bound, "{stats:?}");
-        assert!(stats.prefix_bytes > stats.kv_bytes_bound / 4, "there was no need to forget: {stats:?}");
+        assert!(n_known > 0, "nothing was known: {stats:?}");
+        if !IS_SHORT {
+            assert!(stats.cached_tokens > stats.prompt_tokens / 5, "little was known: {stats:?}");
+            assert!(stats.prefix_bytes > stats.kv_bytes_bound / 4, "there was no need to forget: {stats:?}");
+        }
     }
 }
 
