@@ -134,17 +134,21 @@ pub async fn run(
     })
     .context("cannot start the watchdog's thread")?;
 
-    tokio::select! {
-        () = &mut stop => {}
-        how = engine.ended() => return Err(death(how)),
-        error = listeners.failed() => return Err(error),
+    let outcome = tokio::select! {
+        () = &mut stop => Ok(()),
+        how = engine.ended() => Err(death(how)),
+        error = listeners.failed() => Err(error),
+    };
+    if outcome.is_ok() {
+        log::info!(limit_s = DRAIN_LIMIT.as_secs(); "stopping: running answers may finish");
+        notifier.stopping("finishing running answers");
+        control.draining().await;
     }
-    log::info!(limit_s = DRAIN_LIMIT.as_secs(); "stopping: running answers may finish");
-    notifier.stopping("finishing running answers");
-    control.draining().await;
+    // However it ends: nobody is to be sent to a port at which nobody answers.
     if let Some(announcement) = announcement {
         announcement.withdraw().await;
     }
+    outcome?;
     let drained = timeout(DRAIN_LIMIT + LAST_WORDS_LIMIT, engine.drain(Instant::now() + DRAIN_LIMIT)).await;
     drop(watchdog);
     listeners.close(LAST_WORDS_LIMIT).await;

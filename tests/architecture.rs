@@ -50,11 +50,11 @@ const CRATES: &[(&str, &[&str])] = &[
     // In `daemon` for the type of a message's bytes.
     ("hyper", &["fetch", "port", "daemon"]),
     ("hyper_util", &["fetch", "port"]),
+    ("if_addrs", &["daemon"]),
     ("jiff", &["http"]),
     ("listenfd", &["systemd"]),
     ("llguidance", &["sampling"]),
     ("log", &["prefix_store", "engine", "port", "serving", "config", "systemd", "daemon", "cli"]),
-    ("mdns_sd", &["daemon"]),
     ("memmap2", &["storage"]),
     ("minijinja", &["tokenizer"]),
     ("minijinja_contrib", &["tokenizer"]),
@@ -72,6 +72,8 @@ const CRATES: &[(&str, &[&str])] = &[
     ("serde_json", &["fetch", "tokenizer", "sampling", "serving", "rpc", "http", "cli"]),
     ("serde_path_to_error", &["http"]),
     ("sha2", &["fetch"]),
+    ("simple_dns", &["daemon"]),
+    ("socket2", &["daemon"]),
     ("subtle", &["access"]),
     ("systemd_journal_logger", &["systemd"]),
     (

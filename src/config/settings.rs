@@ -348,7 +348,11 @@ mod tests {
     fn announced_where_clients_are_known_and_can_come() {
         let token = (Field::TokenFile, "/etc/pled/tokens");
         let lan = (Field::Listen, "0.0.0.0:50051");
+        let [cert, key, client_ca] =
+            [(Field::TlsCertFile, "c"), (Field::TlsKeyFile, "k"), (Field::TlsClientCaFile, "ca")];
         assert!(Settings::resolve(flags(&[token, lan])).unwrap().mdns);
+        assert!(Settings::resolve(flags(&[lan, cert, key, client_ca])).unwrap().mdns);
+        assert!(!Settings::resolve(flags(&[cert, key, client_ca])).unwrap().mdns);
         assert!(!Settings::resolve(flags(&[token, lan, (Field::Mdns, "false")])).unwrap().mdns);
         assert!(!Settings::resolve(flags(&[token])).unwrap().mdns);
         assert!(!Settings::resolve(flags(&[lan, (Field::AllowUnauthenticatedLan, "true")])).unwrap().mdns);

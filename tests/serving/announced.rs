@@ -1,6 +1,6 @@
 //! The daemon on the local network: found by multicast DNS while it serves, and no longer.
 
-use std::net::UdpSocket;
+use std::net::{IpAddr, Ipv4Addr, UdpSocket};
 
 use mdns_sd::{ServiceDaemon, ServiceEvent};
 use pled::config::{Field, Fragment, Origin, Settings};
@@ -11,14 +11,25 @@ use tokio::time::timeout;
 use super::scripted::PATIENCE;
 use super::support::{fixture, say};
 
-/// Whether packets to a group leave this machine, which they do not where it has no network, nor under emulation.
+/// Whether a packet to the group comes back from the network, which it does not where there is none, nor under emulation.
 fn has_multicast() -> bool {
-    let reaches = UdpSocket::bind("0.0.0.0:0").and_then(|socket| socket.connect("224.0.0.251:5353"));
+    let group = Ipv4Addr::new(224, 0, 0, 251);
+    let returns = || {
+        let socket = UdpSocket::bind("0.0.0.0:0")?;
+        socket.set_read_timeout(Some(PATIENCE))?;
+        // Not by the loopback interface, on which nothing is announced.
+        let way = UdpSocket::bind("0.0.0.0:0")?;
+        way.connect((group, 5353))?;
+        let IpAddr::V4(own) = way.local_addr()?.ip() else { return Ok(false) };
+        socket.join_multicast_v4(&group, &own)?;
+        socket.send_to(b"back", (group, socket.local_addr()?.port()))?;
+        std::io::Result::Ok(!own.is_loopback() && socket.recv(&mut [0; 4])? == 4)
+    };
     let emulated = std::env::var_os("CARGO_TARGET_AARCH64_UNKNOWN_LINUX_GNU_RUNNER").is_some()
         && cfg!(target_arch = "aarch64");
-    let has = reaches.is_ok() && !emulated;
+    let has = !emulated && returns().unwrap_or(false);
     if !has {
-        say("skipped: there is no network here that carries multicast");
+        say("skipped: finding the daemon by multicast DNS, there is no network here that carries multicast");
     }
     has
 }
