@@ -64,6 +64,7 @@ const CRATES: &[(&str, &[&str])] = &[
     ("rand", &["sampling", "ops", "tokenizer", "prefix_store", "engine"]),
     ("rand_chacha", &["sampling", "ops", "tokenizer", "prefix_store", "engine"]),
     ("rayon", &["ops"]),
+    ("regex", &["tokenizer"]),
     // In `daemon` to lock the whole process in memory.
     ("rustix", &["storage", "fetch", "port", "daemon"]),
     ("rustyline", &["cli"]),

@@ -95,7 +95,7 @@ mod tests {
             ] {
                 let outline =
                     Outline { text: Some(Grammar::Choice(vec![text.to_owned()])), ..Outline::default() };
-                let mut constraint = grammars.compile(outline).unwrap();
+                let mut constraint = grammars.compile(outline).unwrap().constraint;
                 let expected = Vocabulary::encode(&*tokenizer, text.as_bytes());
                 let mut ids = constraint.forced(usize::MAX).unwrap();
                 // The last tokens are not forced: there are other ways to write the same letters.

@@ -6,7 +6,7 @@ use serde_json::Value;
 
 use super::{Problem, Ready, State};
 use crate::engine::Violation;
-use crate::sampling::constraint::{Calls, Constraint, Grammar, Outline, Part};
+use crate::sampling::constraint::{Calls, Compiled, Constraint, Grammar, Outline, Part};
 use crate::tokenizer::chat::{CallGrammar, ChatFormat, Conversation};
 
 /// What an answer's text has to be, as a dialect asks for it.
@@ -54,12 +54,14 @@ impl Besides {
     }
 }
 
-/// Compiles what an answer has to be; `None` if it may be anything.
+/// Compiles what an answer has to be; `None` if it may be anything. That calls are left free is told in the log: the
+/// answer's reader holds them against their schemas all the same, but more of them will become text.
 ///
 /// Errors: a grammar that cannot be kept, by its field.
 pub(super) async fn compile(
     state: &State,
     ready: &Ready,
+    request_id: &str,
     form: Option<Form>,
     besides: Besides,
 ) -> Result<Option<Constraint>, Problem> {
@@ -75,8 +77,13 @@ pub(super) async fn compile(
     let blamed = if field.is_empty() { "tools" } else { field };
     let compile = state.compiling.run(blamed, move || prepared.prepare(), move || grammars.compile(outline));
     let compiled = compile.await?;
-    compiled.map(Some).map_err(|e| match e.part {
+    let Compiled { constraint, calls_left_free } = compiled.map_err(|e| match e.part {
         Part::Text => Problem::field(field, e.problem),
         Part::Calls => Problem::field("tools", e.problem),
-    })
+    })?;
+    if let Some(reason) = calls_left_free {
+        // The reason is bounded; it quotes what a stranger sent.
+        log::debug!(request_id; "the calls of this answer follow no grammar: {reason:?}");
+    }
+    Ok(Some(constraint))
 }

@@ -127,6 +127,85 @@ async fn what_is_no_valid_call_is_text() {
     assert!(calls.is_empty());
 }
 
+/// What no grammar of calls keeps is kept by whoever reads them.
+#[tokio::test(flavor = "multi_thread")]
+async fn a_call_is_valid_against_all_of_its_schema_or_text() {
+    let odd = r#"{"type":"integer","multipleOf":2}"#;
+    let one = r#"{"oneOf":[{"type":"integer"},{"type":"number","minimum":5}]}"#;
+    let not = r#"{"type":"integer","not":{"const":3}}"#;
+    let branch = r#"{"if":{"type":"integer"},"then":{"maximum":5}}"#;
+    let beside = r##"{"$ref":"#/$defs/n","maximum":5}"##;
+    let any = r#"{"type":"integer","anyOf":[{"maximum":2},{"minimum":5}]}"#;
+    let exact = r#"{"type":"string","minLength":1000,"nullable":true}"#;
+    let unique = r#"{"type":"array","uniqueItems":true}"#;
+    for (schema, value, is_valid) in [
+        (odd, "3", false),
+        (odd, "4", true),
+        (one, "7", false),
+        (one, "3", true),
+        (not, "3", false),
+        (not, "4", true),
+        (branch, "7", false),
+        (branch, "3", true),
+        (beside, "7", false),
+        (beside, "3", true),
+        (any, "3", false),
+        (any, "7", true),
+        (exact, "<|\"|>hello<|\"|>", false),
+        (unique, "[1,1]", false),
+        (unique, "[1,2]", true),
+    ] {
+        let schema = format!(
+            r#"{{"type":"object","properties":{{"on":{schema}}},"$defs":{{"n":{{"type":"integer"}}}},"required":["on"]}}"#
+        );
+        let tools = vec![pb::ChatTool { parameters_json_schema: schema.clone(), ..light() }];
+        let f = answering(&format!("<|tool_call>call:light{{on:{value}}}<tool_call|><turn|>"));
+        let server = Server::over(f.engine.clone()).await;
+        let request = pb::ChatRequest { tools, ..chat("x") };
+        let (text, _, calls, done) = sorted(&events(&server, request).await.unwrap());
+        if is_valid {
+            assert_eq!((calls.len(), text.as_str()), (1, ""), "{schema} {value}");
+            assert_eq!(calls[0].arguments_json, format!(r#"{{"on":{value}}}"#));
+        } else {
+            let shown = format!("call:light{{on:{}}}", value.replace("<|\"|>", "\""));
+            assert_eq!((calls.len(), text), (0, shown), "{schema} {value}");
+            assert_eq!(done.finish_reason(), pb::FinishReason::Stop);
+        }
+    }
+}
+
+#[tokio::test(flavor = "multi_thread")]
+async fn a_schema_that_cannot_be_kept_is_refused_under_every_choice() {
+    let server = Server::over(answering("hello").engine).await;
+    for (part, named) in [
+        (r#"{"unevaluatedItems":false}"#, "properties.on.unevaluatedItems is not supported"),
+        (r##"{"$ref":"#/$defs/nothing"}"##, "properties.on.$ref"),
+        (r#"{"$ref":"https://example.org/a"}"#, "properties.on.$ref"),
+        (r##"{"$ref":"#/properties/on"}"##, "comes back to itself"),
+        (r#"{"items":{"pattern":"("}}"#, "properties.on.items.pattern"),
+    ] {
+        for mode in [pb::ToolChoiceMode::Auto, pb::ToolChoiceMode::Required, pb::ToolChoiceMode::None] {
+            let schema = format!(r#"{{"properties":{{"on":{part}}}}}"#);
+            let tools = vec![
+                light(),
+                pb::ChatTool { name: "b".to_owned(), parameters_json_schema: schema, ..light() },
+            ];
+            let choice = pb::ToolChoice { mode: mode.into(), ..Default::default() };
+            let request = pb::ChatRequest { tools, tool_choice: Some(choice), ..chat("x") };
+            let refused = server.generation().await.chat(request).await;
+            // Without calls the tools are not looked at.
+            let Err(status) = refused else {
+                assert_eq!(mode, pb::ToolChoiceMode::None, "{part}");
+                continue;
+            };
+            assert_eq!(status.code(), Code::InvalidArgument);
+            let violation = status.get_details_bad_request().unwrap().field_violations.remove(0);
+            assert_eq!(violation.field, "tools[1].parameters_json_schema");
+            assert!(violation.description.contains(named), "{violation:?}");
+        }
+    }
+}
+
 #[tokio::test(flavor = "multi_thread")]
 async fn stop_strings_and_limits_hold_in_conversations_too() {
     let f = answering(&format!("hello the world, {ONE_CALL}"));

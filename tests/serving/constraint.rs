@@ -45,6 +45,17 @@ async fn an_answer_keeps_to_its_schema_and_what_is_certain_is_run_together() {
     assert!(serde_json::from_str::<Value>(&told.text).is_ok(), "{}", told.text);
 }
 
+/// Annotations are no words to refuse, and `nullable` means in texts what it means in calls.
+#[tokio::test(flavor = "multi_thread")]
+async fn null_is_written_where_nullable_leaves_nothing_else() {
+    let server = Server::over(start(Script::default(), OPTIONS).engine).await;
+    let mut client = server.generation().await;
+    let schema = r#"{"title":"t","x-order":1,"type":"object","properties":{"a":{"type":"string","enum":[],"nullable":true,
+        "description":"d","default":null,"examples":["b"],"deprecated":true}},"required":["a"],"additionalProperties":false}"#;
+    let answer = client.generate(constrained(Constraint::JsonSchema(schema.to_owned()), 40)).await.unwrap();
+    assert_eq!(answer.into_inner().text, r#"{"a": null}"#);
+}
+
 #[tokio::test(flavor = "multi_thread")]
 async fn every_kind_is_kept() {
     let server = Server::over(start(Script::default(), OPTIONS).engine).await;
@@ -78,6 +89,11 @@ async fn what_cannot_be_kept_is_told_by_field() {
     for (constraint, field, named) in [
         (Constraint::JsonSchema("{".to_owned()), "json_schema", "JSON"),
         (Constraint::JsonSchema(r#"{"uniqueItems":true}"#.to_owned()), "json_schema", "uniqueItems"),
+        (
+            Constraint::JsonSchema(r#"{"properties":{"n":{"type":"integer","minimun":3}}}"#.to_owned()),
+            "json_schema",
+            "properties.n.minimun",
+        ),
         (Constraint::Regex("(".to_owned()), "regex", "regex"),
         (Constraint::LarkGrammar("x".to_owned()), "lark_grammar", ""),
         (Constraint::LarkGrammar("x".repeat(200_000)), "lark_grammar", "131072"),
@@ -92,7 +108,7 @@ async fn what_cannot_be_kept_is_told_by_field() {
     let constraint = Some(chat_request::Constraint::Regex("(".to_owned()));
     let status = client.chat(pb::ChatRequest { constraint, ..chat("x") }).await.unwrap_err();
     assert_eq!(status.get_details_bad_request().unwrap().field_violations[0].field, "regex");
-    let schema = r#"{"properties":{"on":{"oneOf":[]}}}"#.to_owned();
+    let schema = r#"{"properties":{"on":{"oneOf":[true]}}}"#.to_owned();
     let tools = vec![pb::ChatTool { parameters_json_schema: schema, ..light() }];
     let required = pb::ToolChoice { mode: pb::ToolChoiceMode::Required.into(), ..Default::default() };
     let request = pb::ChatRequest { tools, tool_choice: Some(required), ..chat("x") };

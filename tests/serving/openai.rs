@@ -221,8 +221,10 @@ async fn what_is_wrong_is_refused_by_field() {
     let called = json!({ "role": "assistant", "content": null, "tool_calls": [call] });
     let image = json!([{ "type": "image_url", "image_url": { "url": "x" } }]);
     let system = || json!({ "role": "system", "content": "s" });
-    let part = json!({ "properties": { "on": { "oneOf": [] } } });
+    let part = json!({ "properties": { "on": { "oneOf": [true] } } });
     let unkept = json!({ "type": "function", "function": { "name": "f", "parameters": part } });
+    let astray = json!({ "properties": { "on": { "$ref": "#/$defs/none" } } });
+    let astray = json!({ "type": "function", "function": { "name": "f", "parameters": astray } });
     for (more, field) in [
         (json!({ "messages": null }), "messages"),
         (json!({ "messages": [] }), "messages"),
@@ -257,10 +259,15 @@ async fn what_is_wrong_is_refused_by_field() {
             "tool_choice.function.name",
         ),
         (json!({ "tools": [unkept], "tool_choice": "required" }), "tools[0].function.parameters"),
+        (json!({ "tools": [light(), astray] }), "tools[1].function.parameters"),
         (json!({ "response_format": { "type": "xml" } }), "response_format.type"),
         (json!({ "response_format": { "type": "json_schema" } }), "response_format.json_schema.schema"),
         (
             json!({ "response_format": schema(json!({ "uniqueItems": true })) }),
+            "response_format.json_schema.schema",
+        ),
+        (
+            json!({ "response_format": schema(json!({ "type": "integer", "maxmum": 3 })) }),
             "response_format.json_schema.schema",
         ),
         (json!({ "functions": [] }), "functions"),

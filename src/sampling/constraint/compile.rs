@@ -9,6 +9,7 @@ use llguidance::{JsonCompileOptions, Logger, Matcher, ParserFactory};
 use serde_json::{Map, Value, json};
 
 use super::course::{CallRule, Constraint};
+use super::keywords::settle;
 use super::numbers::bound_numbers;
 use super::vocabulary::{Vocabulary, environment};
 
@@ -65,6 +66,15 @@ pub struct Calls {
     pub single: bool,
 }
 
+/// A constraint, and what of the outline is not in it.
+#[derive(Debug)]
+pub struct Compiled {
+    /// What the answer is kept to.
+    pub constraint: Constraint,
+    /// Why calls are not kept to their grammar: nothing was asked of them, and it cannot be compiled.
+    pub calls_left_free: Option<String>,
+}
+
 /// Why a grammar cannot be kept.
 #[derive(Clone, Debug, PartialEq, Eq, thiserror::Error)]
 #[error("{problem}")]
@@ -112,7 +122,7 @@ impl Grammars {
     /// Compiles the grammars of an answer. Takes time: not for threads that serve others.
     ///
     /// Errors: a grammar that is malformed, too large, or asks for what cannot be kept.
-    pub fn compile(&self, outline: Outline) -> Result<Constraint, GrammarError> {
+    pub fn compile(&self, outline: Outline) -> Result<Compiled, GrammarError> {
         // Bounded memory is put aside for the recursion over rules; of it only what is used becomes real.
         thread::scope(|scope| {
             let build = thread::Builder::new().name("grammar".to_owned()).stack_size(STACK_BYTES);
@@ -123,26 +133,29 @@ impl Grammars {
         })
     }
 
-    fn compile_here(&self, outline: Outline) -> Result<Constraint, GrammarError> {
+    fn compile_here(&self, outline: Outline) -> Result<Compiled, GrammarError> {
         let of = |part, grammar| self.matcher(grammar).map_err(|problem| GrammarError { part, problem });
         let text = outline.text.map(|grammar| of(Part::Text, grammar)).transpose()?;
+        let mut calls_left_free = None;
         let calls = match outline.calls {
             None => None,
             Some(Calls { open, grammar, required, single }) => {
                 let grammar = of(Part::Calls, grammar);
                 // Where nothing is asked of calls they are free if need be: whoever reads them checks them anyway.
                 let is_asked = required || single || text.is_some();
-                let grammar = if is_asked { Some(grammar?) } else { grammar.ok() };
+                let grammar = match grammar {
+                    Err(e) if !is_asked => {
+                        calls_left_free = Some(e.problem);
+                        None
+                    }
+                    grammar => Some(grammar?),
+                };
                 grammar.map(|grammar| CallRule { open, required, single, grammar })
             }
         };
-        Ok(Constraint::new(
-            self.vocabulary.n_vocab(),
-            self.vocabulary.eog_ids(),
-            text,
-            outline.thought,
-            calls,
-        ))
+        let (n_vocab, eog) = (self.vocabulary.n_vocab(), self.vocabulary.eog_ids());
+        let constraint = Constraint::new(n_vocab, eog, text, outline.thought, calls);
+        Ok(Compiled { constraint, calls_left_free })
     }
 
     fn matcher(&self, grammar: Grammar) -> Result<Matcher, String> {
@@ -229,9 +242,6 @@ fn json_schema(schema: Value) -> Result<GrammarWithLexer, String> {
     if n_bytes > MAX_GRAMMAR_BYTES {
         return Err(too_long(n_bytes));
     }
-    if schema.contains_key("x-guidance") {
-        return Err("Unimplemented keys: [\"x-guidance\"]".to_owned());
-    }
     // One way to write what is between values: with more, models wander off in white space, and the next key
     // would not be certain. This one is what Python's json module writes.
     let options = JsonCompileOptions {
@@ -245,6 +255,7 @@ fn json_schema(schema: Value) -> Result<GrammarWithLexer, String> {
         options.retain(|_, value| !value.is_null());
     }
     let mut schema = Value::Object(schema);
+    settle(&mut schema)?;
     bound_numbers(&mut schema);
     schema["x-guidance"] = options;
     Ok(GrammarWithLexer::from_json_schema(schema))

@@ -12,6 +12,7 @@
 //! |---|---|
 //! | `vocabulary` | what a grammar has to know of a vocabulary |
 //! | `compile` | grammars of all kinds to constraints, within bounds |
+//! | `keywords` | refuses words of a JSON schema that are no keywords, and settles `nullable` |
 //! | `numbers` | keeps numbers of a JSON schema to sizes that readers take |
 //! | `course` | thoughts, calls and text of one answer, each under its own rule |
 //! | `mask` | sets of tokens |
@@ -20,13 +21,16 @@
 
 mod compile;
 mod course;
+mod keywords;
 mod mask;
 mod numbers;
 #[cfg(test)]
 mod tests;
 mod vocabulary;
 
-pub use compile::{Calls, Grammar, GrammarError, Grammars, MAX_CHOICES, MAX_GRAMMAR_BYTES, Outline, Part};
+pub use compile::{
+    Calls, Compiled, Grammar, GrammarError, Grammars, MAX_CHOICES, MAX_GRAMMAR_BYTES, Outline, Part,
+};
 pub use course::{Constraint, ConstraintError};
 pub use mask::TokenSet;
 pub use vocabulary::Vocabulary;

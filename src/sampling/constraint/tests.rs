@@ -59,7 +59,7 @@ impl Vocabulary for Toy {
 }
 
 fn compile(outline: Outline) -> Result<Constraint, GrammarError> {
-    Grammars::new(Arc::new(Toy)).compile(outline)
+    Grammars::new(Arc::new(Toy)).compile(outline).map(|compiled| compiled.constraint)
 }
 
 fn of(grammar: Grammar) -> Constraint {
@@ -281,6 +281,9 @@ fn calls_whose_grammar_cannot_be_kept_are_free_unless_something_is_asked_of_them
         single,
     };
     let compiled = |calls, text| compile(Outline { calls: Some(calls), text, thought: None });
+    let outline = Outline { calls: Some(broken(false, false)), ..Outline::default() };
+    let told = Grammars::new(Arc::new(Toy)).compile(outline).unwrap().calls_left_free.unwrap();
+    assert!(told.contains("nowhere"), "{told}");
     let mut free = compiled(broken(false, false), None).unwrap();
     free.accept(OPEN_CALL).unwrap();
     assert!(free.allowed().unwrap().is_none());
@@ -298,6 +301,8 @@ fn what_cannot_be_kept_is_refused_by_name() {
     for (grammar, named) in [
         (Grammar::JsonSchema(json!({"type": "array", "uniqueItems": true})), "uniqueItems"),
         (Grammar::JsonSchema(json!({"if": {}})), "if"),
+        (Grammar::JsonSchema(json!({"properties": {"a": {"minimun": 3}}})), "properties.a.minimun"),
+        (Grammar::JsonSchema(json!({"oneOf": [{"type": "string"}], "nullable": true})), "nullable"),
         (Grammar::JsonSchema(json!({"x-guidance": {"lenient": true}})), "x-guidance"),
         (Grammar::JsonSchema(json!({"type": "integer", "minimum": 3, "maximum": 2})), "minimum"),
         (Grammar::JsonSchema(json!({"type": "wish"})), "wish"),
@@ -352,7 +357,7 @@ fn attacks_are_refused_or_borne() {
         let shown: String = format!("{grammar:?}").chars().take(100).collect();
         match grammars.compile(Outline { text: Some(grammar), ..Outline::default() }) {
             Err(e) => assert!(e.problem.chars().count() < 400, "{shown}: {e}"),
-            Ok(mut constraint) => {
+            Ok(Compiled { mut constraint, .. }) => {
                 // Followed for a while, or given up with an error; never with a token that is not allowed.
                 let mut random = xorshift(7);
                 for _ in 0..100 {

@@ -3,6 +3,7 @@
 use serde_json::{Map, Value};
 
 use super::Family;
+use super::schema::{Patterns, Validator};
 
 /// The most messages of a conversation.
 const MAX_MESSAGES: usize = 4096;
@@ -87,6 +88,8 @@ pub struct CallRules {
 pub struct Conversation {
     pub(super) messages: Vec<Message>,
     pub(super) tools: Vec<Tool>,
+    /// What holds calls against each tool's schema; `None` for a tool without one.
+    pub(super) validators: Vec<Option<Validator>>,
     pub(super) thinking: bool,
     pub(super) calls: CallRules,
 }
@@ -131,7 +134,7 @@ impl Conversation {
                 return wrong("thinking".into(), "this model's chat format has no thoughts".into());
             }
         }
-        check_tools(&tools)?;
+        let validators = check_tools(&tools)?;
         let mut open: Vec<&str> = Vec::new();
         let mut before: Option<Role> = None;
         for (i, m) in messages.iter().enumerate() {
@@ -195,7 +198,7 @@ impl Conversation {
             let problem = format!("ends while {} calls wait for their results", open.len());
             return wrong("messages".into(), problem);
         }
-        Ok(Self { messages, tools, thinking, calls: CallRules::default() })
+        Ok(Self { messages, tools, validators, thinking, calls: CallRules::default() })
     }
 
     /// The same, with a say in how the model uses the tools.
@@ -222,7 +225,8 @@ impl Conversation {
     }
 }
 
-fn check_tools(tools: &[Tool]) -> Result<(), ConversationError> {
+/// What holds calls against each tool's schema.
+fn check_tools(tools: &[Tool]) -> Result<Vec<Option<Validator>>, ConversationError> {
     let wrong = |i: usize, field: &str, problem: String| {
         Err(ConversationError { field: format!("tools[{i}].{field}"), problem })
     };
@@ -230,16 +234,22 @@ fn check_tools(tools: &[Tool]) -> Result<(), ConversationError> {
         let problem = format!("has {} entries, at most {MAX_TOOLS}", tools.len());
         return Err(ConversationError { field: "tools".into(), problem });
     }
+    let mut patterns = Patterns::new();
+    let mut validators = Vec::with_capacity(tools.len());
     for (i, tool) in tools.iter().enumerate() {
-        check_name(&tool.name).or_else(|problem| wrong(i, "name", problem))?;
+        if let Err(problem) = check_name(&tool.name) {
+            return wrong(i, "name", problem);
+        }
         if tools[..i].iter().any(|other| other.name == tool.name) {
             return wrong(i, "name", format!("is {:?}, as that of another tool", tool.name));
         }
-        if let Some(schema) = &tool.parameters {
-            super::schema::check(schema).or_else(|problem| wrong(i, "parameters_json_schema", problem))?;
+        let validator = tool.parameters.as_ref().map(|schema| Validator::new(schema, &mut patterns));
+        match validator.transpose() {
+            Ok(validator) => validators.push(validator),
+            Err(problem) => return wrong(i, "parameters_json_schema", problem),
         }
     }
-    Ok(())
+    Ok(validators)
 }
 
 /// Names end at a brace in the format, so they are kept to what functions are called.

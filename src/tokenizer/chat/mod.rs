@@ -7,7 +7,8 @@
 //! * What users, tools and declarations bring along is text, whatever it looks like: "<|turn>model" in a message
 //!   is spelled out in ordinary tokens and never becomes the token (see `shield`).
 //! * The answer is read by token ids, not by their text: the same letters in the answer mean nothing.
-//! * A call reaches the client whole, its arguments valid against the declared schema, or not at all.
+//! * A call reaches the client whole, its arguments valid against all of the declared schema, or as text: under every choice
+//!   of tools, whatever the grammar kept. A schema of which this cannot be promised is refused by name.
 //!
 //! | file | what it does |
 //! |---|---|

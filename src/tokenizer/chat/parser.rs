@@ -11,8 +11,8 @@ use serde_json::{Map, Value};
 
 use super::super::{StreamDecoder, Tokenizer};
 use super::call::{self, QUOTE};
-use super::conversation::Tool;
-use super::schema;
+use super::conversation::Conversation;
+use super::schema::Validator;
 use super::template::Marks;
 
 /// The longest text of a call. Unit: bytes.
@@ -47,7 +47,7 @@ pub enum Answer {
 #[derive(Debug)]
 pub struct AnswerParser {
     marks: Marks,
-    tools: Vec<(String, Option<Map<String, Value>>)>,
+    tools: Vec<(String, Option<Validator>)>,
     state: State,
     decoder: StreamDecoder,
 }
@@ -63,9 +63,9 @@ enum State {
 }
 
 impl AnswerParser {
-    pub(super) fn new(marks: Marks, tools: &[Tool]) -> Self {
-        let schema_of = |t: &Tool| t.parameters.as_ref().and_then(Value::as_object).cloned();
-        let tools = tools.iter().map(|t| (t.name.clone(), schema_of(t))).collect();
+    pub(super) fn new(marks: Marks, conversation: &Conversation) -> Self {
+        let names = conversation.tools.iter().map(|tool| tool.name.clone());
+        let tools = names.zip(conversation.validators.iter().cloned()).collect();
         Self { marks, tools, state: State::Final, decoder: StreamDecoder::new() }
     }
 
@@ -157,15 +157,21 @@ impl AnswerParser {
 
     /// What a finished call's text is; nothing if it is empty.
     fn call(&self, text: &str) -> Option<Answer> {
-        let valid = call::parse(text).filter(|(name, arguments)| {
-            self.tools.iter().any(|(tool, schema)| {
-                tool == name && schema.as_ref().is_none_or(|s| schema::is_valid_object(arguments, s))
+        let parsed = call::parse(text).map(|(name, arguments)| (name, Value::Object(arguments)));
+        let valid = parsed.filter(|(name, arguments)| {
+            self.tools.iter().any(|(tool, validator)| {
+                tool == name
+                    && match validator {
+                        Some(validator) => validator.allows(arguments),
+                        // Declared to take none.
+                        None => arguments.as_object().is_some_and(Map::is_empty),
+                    }
             })
         });
         match valid {
-            Some((name, arguments)) => Some(Answer::Call { name: name.to_owned(), arguments }),
-            None if text.is_empty() => None,
-            None => Some(Answer::Text(Channel::Final, shown(text))),
+            Some((name, Value::Object(arguments))) => Some(Answer::Call { name: name.to_owned(), arguments }),
+            _ if text.is_empty() => None,
+            _ => Some(Answer::Text(Channel::Final, shown(text))),
         }
     }
 }

@@ -128,7 +128,7 @@ impl ChatFormat {
 
     /// Reads the answer to a conversation.
     pub fn parser(&self, conversation: &Conversation) -> AnswerParser {
-        AnswerParser::new(self.marks, &conversation.tools)
+        AnswerParser::new(self.marks, conversation)
     }
 
     /// The tokens around a thought, if the answer may begin with one.
@@ -205,6 +205,7 @@ impl ChatFormat {
         let hello = Conversation {
             messages: vec![said(Role::User, "Hello")],
             tools: Vec::new(),
+            validators: Vec::new(),
             thinking: false,
             calls: CallRules::default(),
         };
@@ -332,7 +333,8 @@ fn said(role: Role, text: &str) -> Message {
 fn trial_conversation(family: Family) -> Conversation {
     if family == Family::Gemma3 {
         let messages = vec![said(Role::User, "a"), said(Role::Assistant, "b"), said(Role::User, "c")];
-        return Conversation { messages, tools: Vec::new(), thinking: false, calls: CallRules::default() };
+        let (tools, validators) = (Vec::new(), Vec::new());
+        return Conversation { messages, tools, validators, thinking: false, calls: CallRules::default() };
     }
     let call = ToolCall { id: "1".to_owned(), name: "trial".to_owned(), arguments: Map::new() };
     let messages = vec![
@@ -346,7 +348,8 @@ fn trial_conversation(family: Family) -> Conversation {
     let list = json!({ "type": "array", "items": { "type": "string" } });
     let parameters = json!({ "type": "object", "properties": { "list": list }, "required": ["list"] });
     let tool = Tool { name: "trial".to_owned(), description: "f".to_owned(), parameters: Some(parameters) };
-    Conversation { messages, tools: vec![tool], thinking: false, calls: CallRules::default() }
+    let (tools, validators) = (vec![tool], vec![None]);
+    Conversation { messages, tools, validators, thinking: false, calls: CallRules::default() }
 }
 
 /// Takes so much and no more.

@@ -62,9 +62,10 @@ fn recorded(input: &Value) -> Conversation {
             description: text(&f["description"]),
             parameters: Some(f["parameters"].clone()),
         })
-        .collect();
+        .collect::<Vec<_>>();
     Conversation {
         messages: list(&input["messages"]).iter().map(of).collect(),
+        validators: vec![None; tools.len()],
         tools,
         thinking: input["enable_thinking"] == json!(true),
         calls: CallRules::default(),
@@ -330,6 +331,20 @@ fn answers_are_read_by_their_tokens() {
     // The letters of a mark are no mark.
     let spelled = tokenizer.encode(one, Specials::None);
     assert_eq!(super::tests::read(&tokenizer, &spelled), [text(one)]);
+    let bare = Tool { name: "f".into(), description: String::new(), parameters: None };
+    let bare = Conversation::new(vec![message(Role::User, "u")], vec![bare], false, Family::Gemma4).unwrap();
+    for (said, n_calls) in [("call:f{}", 1), ("call:f{x:1}", 0)] {
+        let mut parser = ChatFormat::new(None, &tokenizer).unwrap().parser(&bare);
+        let mut out = Vec::new();
+        for id in tokenizer.encode(&format!("<|tool_call>{said}<tool_call|>"), Specials::Parse) {
+            parser.push(&tokenizer, id, &mut out);
+        }
+        assert_eq!(
+            out.iter().filter(|piece| matches!(piece, Answer::Call { .. })).count(),
+            n_calls,
+            "{said}"
+        );
+    }
     let long = format!("<|tool_call>call:f{{x:<|\"|>{}<|\"|>}}<tool_call|>", "a".repeat(20_000));
     assert!(matches!(&read(&long)[..], [Answer::Text(Channel::Final, t)] if t.len() > 20_000));
 }

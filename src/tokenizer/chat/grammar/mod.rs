@@ -1,11 +1,12 @@
 //! The grammar of calls: from the tools' JSON schemas to the format's own syntax.
 //!
-//! What comes out of it parses as a call of a declared tool with arguments that are valid. It allows less than the
-//! schemas do where more would not help: one order of keys, the one in which templates show them; no white space; no
-//! keys besides the declared ones of an object that declares any; numbers of some fifteen digits, without exponents.
+//! What follows it parses as a call of a declared tool, and is valid wherever the grammar keeps all of the schema. It
+//! allows less than the schemas do where more would not help: one order of keys, the one in which templates show them;
+//! no white space; no keys besides the declared ones of an object that declares any; numbers of some fifteen digits,
+//! without exponents.
 //!
-//! A keyword that cannot be kept leaves its part free, to be checked when the call is there, or is refused by name
-//! where a call is required.
+//! A keyword that cannot be kept by a grammar leaves its part free, and whoever reads the call holds it against the whole
+//! schema (`schema`); where a call is required such a keyword is refused by name.
 //!
 //! | file | what it does |
 //! |---|---|
@@ -20,6 +21,7 @@ mod rules;
 mod value;
 
 use super::conversation::{Conversation, ConversationError, Tool, ToolChoice};
+use super::schema::Validator;
 use super::template::Marks;
 use rules::{Rules, literal};
 use value::{Schema, Unkept};
@@ -57,11 +59,13 @@ pub(super) fn call_grammar(
     };
     let mut written = Rules::new(quote, required);
     let mut calls = Vec::new();
-    for (i, tool) in conversation.tools.iter().enumerate().filter(|(_, tool)| is_chosen(tool)) {
-        let call = call(tool, &mut written).map_err(|Unkept(path)| ConversationError {
-            field: format!("tools[{i}].parameters_json_schema"),
-            problem: format!("{path} cannot be kept by a grammar, which a required call needs"),
-        })?;
+    let tools = conversation.tools.iter().zip(&conversation.validators);
+    for (i, (tool, validator)) in tools.enumerate().filter(|(_, (tool, _))| is_chosen(tool)) {
+        let call =
+            call(tool, validator.as_ref(), &mut written).map_err(|Unkept(path)| ConversationError {
+                field: format!("tools[{i}].parameters_json_schema"),
+                problem: format!("{path} cannot be kept by a grammar, which a required call needs"),
+            })?;
         calls.push(call);
     }
     if calls.is_empty() {
@@ -72,10 +76,10 @@ pub(super) fn call_grammar(
 }
 
 /// A call of this tool, without its marks.
-fn call(tool: &Tool, rules: &mut Rules) -> Result<String, Unkept> {
-    let arguments = match &tool.parameters {
-        None => literal("{}"),
-        Some(schema) => Schema::new(rules, schema).arguments()?,
+fn call(tool: &Tool, validator: Option<&Validator>, rules: &mut Rules) -> Result<String, Unkept> {
+    let arguments = match (&tool.parameters, validator) {
+        (Some(schema), Some(validator)) => Schema::new(rules, schema, validator).arguments()?,
+        _ => literal("{}"),
     };
     Ok(format!("{} {arguments}", literal(&tool.name)))
 }
@@ -84,6 +88,7 @@ fn call(tool: &Tool, rules: &mut Rules) -> Result<String, Unkept> {
 mod tests {
     use serde_json::{Value, json};
 
+    use super::super::schema::Patterns;
     use super::*;
 
     #[test]
@@ -91,7 +96,7 @@ mod tests {
         let tool = |schema: Value| Tool {
             name: "f".to_owned(),
             description: String::new(),
-            parameters: Some(json!({"properties": {"x": {"properties": {"y": schema}}}})),
+            parameters: Some(json!({"properties": {"x": {"properties": {"y": schema}}}, "$defs": {"d": {}}})),
         };
         for (schema, named) in [
             (json!({"allOf": []}), Some("x.y.allOf")),
@@ -101,13 +106,17 @@ mod tests {
             (json!({"enum": [[1]]}), Some("x.y.enum")),
             (json!({"type": "string", "enum": [1]}), Some("x.y.enum")),
             (json!({"type": "array", "items": {"not": {}}}), Some("x.y.items.not")),
-            (json!({"anyOf": [{"properties": {"a:b": {}}}]}), Some("x.y.anyOf[0].properties")),
+            (json!({"anyOf": [{"properties": {" a": {}}}]}), Some("x.y.anyOf[0].properties")),
+            (json!({"$ref": "#/$defs/d", "type": "string"}), Some("x.y.$ref")),
+            (json!({"$ref": "#/$defs/d", "anyOf": [{"minLength": 2}]}), Some("x.y.$ref")),
+            (json!({"type": "array", "items": [{}]}), Some("x.y.items")),
             (json!({"type": "array", "uniqueItems": false}), None),
             (json!({"type": "string", "format": "date", "description": "a day"}), None),
         ] {
             let tool = tool(schema);
-            assert!(call(&tool, &mut Rules::new(52, false)).is_ok(), "{tool:?}");
-            let refused = call(&tool, &mut Rules::new(52, true)).err();
+            let validator = Validator::new(tool.parameters.as_ref().unwrap(), &mut Patterns::new()).unwrap();
+            assert!(call(&tool, Some(&validator), &mut Rules::new(52, false)).is_ok(), "{tool:?}");
+            let refused = call(&tool, Some(&validator), &mut Rules::new(52, true)).err();
             assert_eq!(refused, named.map(|path| Unkept(path.to_owned())), "{tool:?}");
         }
     }

@@ -1,5 +1,7 @@
 //! Patterns of JSON schema to expressions for whole texts.
 
+use super::super::schema::{CLASSES, DOT};
+
 /// A pattern of JSON schema, which may match anywhere, as an expression for whole texts between slashes. `None` of a
 /// pattern whose anchors stand anywhere but at its ends.
 pub(super) fn whole(pattern: &str) -> Option<String> {
@@ -10,17 +12,17 @@ pub(super) fn whole(pattern: &str) -> Option<String> {
     while let Some(c) = chars.next() {
         match c {
             '\\' => match chars.next()? {
-                // As ECMAScript has them.
-                'd' => out.push_str("[0-9]"),
-                'D' => out.push_str("[^0-9]"),
-                'w' => out.push_str("[0-9A-Za-z_]"),
-                'W' => out.push_str("[^0-9A-Za-z_]"),
                 'b' | 'B' => return None,
                 '/' => out.push_str("\\/"),
-                other => out.extend(['\\', other]),
+                // As ECMAScript has them.
+                other => match CLASSES.iter().find(|(letter, _)| *letter == other) {
+                    Some((_, class)) => out.push_str(class),
+                    None => out.extend(['\\', other]),
+                },
             },
             '/' => out.push_str("\\/"),
             '\n' => out.push_str("\\n"),
+            '.' if !in_class => out.push_str(DOT),
             '[' if !in_class => {
                 in_class = true;
                 out.push(c);

@@ -5,7 +5,7 @@ use std::collections::BTreeMap;
 use serde_json::{Map, Value};
 
 use super::super::call::QUOTE;
-use super::super::schema::is_valid;
+use super::super::schema::Validator;
 use super::number::{BOUNDS, number};
 use super::pattern::whole;
 use super::rules::{Rules, STRING, any, any_array, any_object, any_within, literal};
@@ -68,20 +68,21 @@ pub(super) struct Unkept(pub(super) String);
 pub(super) struct Schema<'s, 'r> {
     rules: &'r mut Rules,
     root: &'s Value,
+    validator: &'s Validator,
     /// Rules of what was referred to by now.
     referred: BTreeMap<&'s str, String>,
 }
 
 impl<'s, 'r> Schema<'s, 'r> {
-    pub(super) fn new(rules: &'r mut Rules, root: &'s Value) -> Self {
-        Self { rules, root, referred: BTreeMap::new() }
+    pub(super) fn new(rules: &'r mut Rules, root: &'s Value, validator: &'s Validator) -> Self {
+        Self { rules, root, validator, referred: BTreeMap::new() }
     }
 
     /// The arguments of a call: an object, whether the schema says so or not.
     pub(super) fn arguments(&mut self) -> Result<String, Unkept> {
         let Some(schema) = self.root.as_object() else { return Ok(literal("{}")) };
-        match unknown(schema).or_else(|| ["$ref", "anyOf"].into_iter().find(|key| schema.contains_key(*key)))
-        {
+        let beyond_objects = ["$ref", "anyOf", "const", "enum"];
+        match unknown(schema).or_else(|| beyond_objects.into_iter().find(|key| schema.contains_key(*key))) {
             Some(keyword) => self.free(keyword, "", any_object()),
             None => self.object(schema, "", 0),
         }
@@ -98,7 +99,8 @@ impl<'s, 'r> Schema<'s, 'r> {
 
     /// Values of a part of the schema.
     fn value(&mut self, schema: &'s Value, path: &str, depth: usize) -> Result<String, Unkept> {
-        let schema = match schema {
+        let part = schema;
+        let schema = match part {
             Value::Object(schema) => schema,
             Value::Bool(true) => return Ok(any()),
             _ => return self.free("false", path, any()),
@@ -112,12 +114,13 @@ impl<'s, 'r> Schema<'s, 'r> {
         let of_one_type = OF_ONE_TYPE.into_iter().find(|key| schema.contains_key(*key));
         let mut ways = Vec::new();
         if let Some(target) = schema.get("$ref") {
-            if of_one_type.or(choices(schema).map(|(key, _)| key)).is_some() {
+            let beside = ["type", "anyOf", "const", "enum"].iter().any(|key| schema.contains_key(*key));
+            if of_one_type.is_some() || beside {
                 return self.free("$ref", path, any());
             }
             ways.push(self.reference(target, path, depth)?);
         } else if let Some((keyword, choices)) = choices(schema) {
-            let valid = choices.iter().filter(|choice| is_valid(choice, schema));
+            let valid = choices.iter().filter(|choice| self.validator.part_allows(part, choice));
             let written: Option<Vec<String>> = valid.map(|choice| self.constant(choice)).collect();
             // What else is said of a text is not looked at.
             let only = !["minLength", "maxLength", "pattern"].iter().any(|key| schema.contains_key(*key));
@@ -242,6 +245,7 @@ impl<'s, 'r> Schema<'s, 'r> {
             return Ok(literal("[]"));
         }
         let item = match schema.get("items") {
+            Some(Value::Array(_)) => return self.free("items", path, any_array()),
             Some(items) => self.value(items, &format!("{path}.items"), depth + 1)?,
             None => any_within(),
         };
