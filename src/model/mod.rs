@@ -61,7 +61,7 @@ impl Model {
     pub fn load(file: &ModelFile, compute: Arc<Compute>) -> Result<Self, ModelError> {
         let hparams = read_hparams(file)?;
         let row_table = weights::row_table(file, &hparams)?;
-        let (weights, weights_digest) = weights::load(file, &hparams)?;
+        let (weights, weights_digest) = weights::load(file, &hparams, &compute)?;
         let kv_type = weights.kv_type();
         Ok(Self { hparams, weights, row_table, kv_type, weights_digest, compute })
     }

@@ -11,7 +11,7 @@ use super::hparams::{HParams, LayerHParams};
 use super::kv_cache::KvType;
 use super::open::ModelFile;
 use crate::gguf::TensorInfo;
-use crate::ops::{Matrix, WeightBytes};
+use crate::ops::{Compute, Layout, Matrix, WeightBytes};
 use crate::quant::BlockFormat;
 use crate::storage::AlignedBytes;
 use std::collections::{HashMap, HashSet};
@@ -266,7 +266,7 @@ impl Source for Planner<'_> {
 /// Second run: the bytes are there.
 struct Loaded {
     bytes: Arc<AlignedBytes>,
-    places: HashMap<String, (BlockFormat, Range<usize>)>,
+    places: HashMap<String, (BlockFormat, Layout, Range<usize>)>,
 }
 
 impl Source for Loaded {
@@ -278,13 +278,13 @@ impl Source for Loaded {
     }
 
     fn matrix(&mut self, name: &str, n_rows: usize, n_cols: usize) -> Result<Matrix, ModelError> {
-        let (format, place) = self.places[name].clone();
+        let (format, layout, place) = self.places[name].clone();
         let bytes = WeightBytes::new(self.bytes.clone(), place).expect("planned inside the buffer");
-        Ok(Matrix::new(format, n_rows, n_cols, bytes)?)
+        Ok(Matrix::with_layout(format, layout, n_rows, n_cols, bytes)?)
     }
 
     fn vector(&mut self, name: &str, len: usize) -> Result<Vec<f32>, ModelError> {
-        let (format, place) = self.places[name].clone();
+        let (format, _, place) = self.places[name].clone();
         let mut values = vec![0.0; len];
         format.dequantize(&self.bytes[place], &mut values);
         check_finite(name, &values)?;
@@ -292,8 +292,8 @@ impl Source for Loaded {
     }
 }
 
-/// Binds, reads and builds all weights. Also gives a digest of them.
-pub(super) fn load(file: &ModelFile, hp: &HParams) -> Result<(Weights, u64), ModelError> {
+/// Binds, reads and builds all weights, each in the layout that is best to compute with. Also gives a digest of them.
+pub(super) fn load(file: &ModelFile, hp: &HParams, c: &Compute) -> Result<(Weights, u64), ModelError> {
     let mut planner = Planner { file, planned: Vec::new(), n_bytes: 0 };
     bind(hp, &mut planner)?;
     refuse_unknown(file, hp, &planner.planned)?;
@@ -306,7 +306,16 @@ pub(super) fn load(file: &ModelFile, hp: &HParams) -> Result<(Weights, u64), Mod
         file.parts[tensor.part].read_bulk(tensor.offset, &mut bytes[place.clone()])?;
         // While they are in the processor's cache, and as they stand in the file: in its order.
         digest = fnv(digest, crc32c::crc32c(&bytes[place.clone()]));
-        places.insert(tensor.name.clone(), (format, place));
+        let layout = match tensor.dims() {
+            // A place in memory holds it, so its rows can be counted.
+            [_, n_rows] => {
+                let layout = Layout::best(c, format, *n_rows as usize);
+                layout.arrange(c, format, *n_rows as usize, &mut bytes[place.clone()]);
+                layout
+            }
+            _ => Layout::Rows,
+        };
+        places.insert(tensor.name.clone(), (format, layout, place));
     }
     for part in &file.parts {
         part.check_unchanged()?;

@@ -2,7 +2,7 @@
 
 use super::kernels::with_isa;
 use super::outputs::{Columns, for_each_columns};
-use super::{Activations, Compute, Matrix};
+use super::{Activations, Compute, Layout, Matrix};
 use crate::simd::{Isa, PANEL_ROWS, TILE_ROWS};
 use std::ops::Range;
 
@@ -27,17 +27,43 @@ pub fn matmul(c: &Compute, w: &Matrix, rows: Range<usize>, x: &mut Activations, 
     }
     x.prepare(c, w.format());
     let x = &*x;
+    let is_interleaved = w.layout() == Layout::Interleaved;
     let use_panels = w.format().block_len() > 1 && x.n_tokens() >= MIN_PANEL_TOKENS;
-    let unit = if use_panels { PANEL_ROWS } else { TILE_ROWS };
+    let unit = if is_interleaved || use_panels { PANEL_ROWS } else { TILE_ROWS };
     for_each_columns(&c.pool, out, rows.len(), unit, |out| {
         with_isa!(c.kernels, isa => {
-            if use_panels {
+            if is_interleaved {
+                dot_interleaved(isa, w, rows.start, x, out)
+            } else if use_panels {
                 dot_panels(isa, w, rows.start, x, out)
             } else {
                 dot_tiles(isa, w, rows.start, x, out)
             }
         });
     });
+}
+
+/// `out` = rows of `w`, which are interleaved, from `first_row` on times every token.
+fn dot_interleaved<I: Isa>(isa: I, w: &Matrix, first_row: usize, x: &Activations, mut out: Columns<'_>) {
+    let format = w.format();
+    let mut dots = [[0.0; PANEL_ROWS]; PANEL_TOKENS];
+    let rows = first_row + out.rows().start..first_row + out.rows().end;
+    for p in rows.start / PANEL_ROWS..rows.end.div_ceil(PANEL_ROWS) {
+        // Of a panel at an end of the range some rows are computed and dropped.
+        let wanted = rows.start.max(p * PANEL_ROWS)..rows.end.min((p + 1) * PANEL_ROWS);
+        for first in (0..x.n_tokens()).step_by(PANEL_TOKENS) {
+            let tokens = first..(first + PANEL_TOKENS).min(x.n_tokens());
+            let dots = &mut dots[..tokens.len()];
+            match format.block_len() {
+                32 => isa.interleaved_q8(format, w.panel(p), x.q8_batch().tokens(tokens.clone()), dots),
+                _ => isa.interleaved_q8_k(format, w.panel(p), x.q8_k_batch().tokens(tokens.clone()), dots),
+            }
+            for (token, dots) in tokens.zip(dots) {
+                let out = out.token(token, wanted.start - first_row..wanted.end - first_row);
+                out.copy_from_slice(&dots[wanted.start - p * PANEL_ROWS..][..wanted.len()]);
+            }
+        }
+    }
 }
 
 /// `out` = rows of `w` from `first_row` on times every token, for many tokens and quantised weights.

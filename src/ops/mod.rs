@@ -26,7 +26,7 @@ pub use attention::{HeadRing, MAX_GROUP, MAX_Q8_HEAD_DIM, RingData, attend};
 pub use elementwise::{gelu_mul, scale, soft_cap};
 pub use kernels::Kernels;
 pub use matmul::matmul;
-pub use matrix::{Matrix, ShapeError, WeightBytes};
+pub use matrix::{Layout, Matrix, ShapeError, WeightBytes};
 pub use norm::{add_rms_norm_rows, rms_norm_in_place, rms_norm_rows, rms_norm_unweighted};
 pub use pool::{Pool, PoolError};
 pub use rope::{RopeFrequencies, rotate};

@@ -1,7 +1,7 @@
 use super::kernels::with_isa;
 use super::*;
-use crate::quant::BlockFormat;
 use crate::quant::tests::reference_blocks;
+use crate::quant::{BlockFormat, can_interleave};
 use crate::simd::{F16Rows, Isa};
 use half::f16;
 use rand::{Rng, RngExt, SeedableRng};
@@ -41,6 +41,60 @@ fn product(c: &Compute, w: &Matrix, rows: std::ops::Range<usize>, x: &[f32]) -> 
     let mut out = vec![f32::NAN; n_tokens * rows.len()];
     matmul(c, w, rows, &mut activations, &mut out);
     out
+}
+
+/// The same matrix with its rows interleaved.
+fn interleaved(w: &Matrix) -> Matrix {
+    let (format, n_rows) = (w.format(), w.n_rows());
+    let mut bytes: Vec<u8> = (0..n_rows).flat_map(|r| w.row(r)).copied().collect();
+    Layout::Interleaved.arrange(&compute(2, Kernels::scalar()), format, n_rows, &mut bytes);
+    Matrix::with_layout(format, Layout::Interleaved, n_rows, w.n_cols(), bytes.into()).unwrap()
+}
+
+#[test]
+fn interleaved_rows_give_the_bits_of_others() {
+    let scalar = compute(1, Kernels::scalar());
+    for format in BlockFormat::ALL.into_iter().filter(|&format| can_interleave(format)) {
+        for n_cols in [256, 768] {
+            let w = some_matrix(format, 48, n_cols, 3);
+            let interleaved = interleaved(&w);
+            let (mut got, mut want) = (vec![0.0; n_cols], vec![1.0; n_cols]);
+            for r in 0..48 {
+                interleaved.dequantize_row(r, &mut got);
+                w.dequantize_row(r, &mut want);
+                assert_same_bits(&got, &want, &format!("{} row {r}", format.name()));
+            }
+            for n_tokens in (1..=9).chain([19, 260]) {
+                let x = some_activations(n_tokens * n_cols, n_tokens as u64);
+                for rows in [0..48, 0..16, 16..48, 5..37, 20..21] {
+                    let want = product(&scalar, &w, rows.clone(), &x);
+                    for kernels in Kernels::available() {
+                        for n_threads in [1, 3] {
+                            let c = compute(n_threads, kernels);
+                            let what = format!(
+                                "{} {}: {n_tokens} tokens, rows {rows:?}",
+                                kernels.name(),
+                                format.name()
+                            );
+                            assert_same_bits(&product(&c, &interleaved, rows.clone(), &x), &want, &what);
+                        }
+                    }
+                }
+            }
+        }
+    }
+}
+
+/// What kernels read interleaved they get so, where the shape allows it.
+#[test]
+fn the_layout_is_the_one_that_kernels_read() {
+    for kernels in Kernels::available() {
+        let c = compute(1, kernels);
+        let best = |n_rows| Layout::best(&c, BlockFormat::Q4_0, n_rows);
+        assert_eq!(best(32) == Layout::Interleaved, kernels.name() == "avx512vnni", "{}", kernels.name());
+        assert_eq!((best(0), best(33)), (Layout::Rows, Layout::Rows));
+        assert_eq!(Layout::best(&c, BlockFormat::F32, 32), Layout::Rows);
+    }
 }
 
 /// The portable kernels against f64 sums of dequantised weights and unquantised activations: what is

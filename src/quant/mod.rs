@@ -11,6 +11,7 @@
 mod block256;
 mod block32;
 mod float;
+mod interleaved;
 mod iq4_nl;
 mod iq4_xs;
 mod q4_0;
@@ -28,6 +29,7 @@ pub use block32::Block32;
 pub use block256::Block256;
 #[cfg(any(target_arch = "x86_64", target_arch = "aarch64"))]
 pub(crate) use block256::unpack_scales_and_mins;
+pub use interleaved::{INTERLEAVED_ROWS, can_interleave, interleave, row_of};
 pub use iq4_nl::{IQ4_VALUES, Iq4Nl};
 pub use iq4_xs::Iq4Xs;
 pub use q4_0::Q4_0;

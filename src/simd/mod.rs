@@ -30,7 +30,7 @@ pub use avx512::Avx512Vnni;
 pub use neon::{Neon, NeonDot};
 pub use scalar::Scalar;
 
-use crate::quant::BlockFormat;
+use crate::quant::{BlockFormat, INTERLEAVED_ROWS, row_of};
 use half::f16;
 use std::ops::Range;
 
@@ -41,7 +41,7 @@ pub const TILE_ROWS: usize = 4;
 pub type TileDots = [f32; TILE_ROWS];
 
 /// Weight rows that a panel kernel takes at a time.
-pub const PANEL_ROWS: usize = 16;
+pub const PANEL_ROWS: usize = INTERLEAVED_ROWS;
 
 /// Dot products of a panel of weight rows with one token.
 pub type PanelDots = [f32; PANEL_ROWS];
@@ -149,6 +149,24 @@ pub trait Isa: Copy + Send + Sync + 'static {
         x: Q8KBatch<'_>,
         out: &mut [PanelDots],
     );
+
+    /// Whether [`interleaved_q8`](Self::interleaved_q8) and [`interleaved_q8_k`](Self::interleaved_q8_k) are faster than
+    /// the others for a format, so that its rows are worth interleaving.
+    fn reads_interleaved(_format: BlockFormat) -> bool {
+        false
+    }
+
+    /// [`panel_q8`](Self::panel_q8) of rows that are interleaved; here one after the other, the oracle of the fast ones.
+    fn interleaved_q8(self, format: BlockFormat, rows: &[u8], x: Q8Batch<'_>, out: &mut [PanelDots]) {
+        let rows: [_; PANEL_ROWS] = std::array::from_fn(|r| row_of(format, rows, r));
+        self.panel_q8(&mut Self::Panel::default(), format, rows.each_ref().map(Vec::as_slice), x, out);
+    }
+
+    /// [`panel_q8_k`](Self::panel_q8_k), likewise.
+    fn interleaved_q8_k(self, format: BlockFormat, rows: &[u8], x: Q8KBatch<'_>, out: &mut [PanelDots]) {
+        let rows: [_; PANEL_ROWS] = std::array::from_fn(|r| row_of(format, rows, r));
+        self.panel_q8_k(&mut Self::Panel::default(), format, rows.each_ref().map(Vec::as_slice), x, out);
+    }
 }
 
 impl F16Rows<'_> {

@@ -1,14 +1,14 @@
-//! AVX-512 with the byte dot products of VNNI, for the panel kernels alone: one token is bound by memory
-//! with AVX2 already.
+//! AVX-512 with the byte dot products of VNNI: for interleaved rows, and for panels of the formats that are not interleaved.
 #![allow(unsafe_code)]
 // Loops over rows and tokens of a panel index several small arrays at once and unroll completely.
 #![allow(clippy::needless_range_loop)]
 
+mod interleaved;
 mod lanes;
 
 use super::panel::Panel;
 use super::{Avx2, F16Rows, F32Batch, Isa, PANEL_ROWS, PanelDots, Q8Batch, Q8KBatch, TILE_ROWS, TileDots};
-use crate::quant::{BlockFormat, with_block32, with_block256};
+use crate::quant::{BlockFormat, Q4_0, Q8_0, can_interleave, with_block32, with_block256};
 use half::f16;
 
 /// Proof that the CPU has AVX-512 F, BW, VL and VNNI, and what [`Avx2`] proves.
@@ -90,5 +90,39 @@ impl Isa for Avx512Vnni {
         x.check(format, &rows, out.len());
         // SAFETY: features by `self`, lengths by `check`.
         with_block256!(format, B => unsafe { lanes::dot256::<B>(panel, rows, x, out) });
+    }
+
+    fn reads_interleaved(format: BlockFormat) -> bool {
+        can_interleave(format)
+    }
+
+    fn interleaved_q8(self, format: BlockFormat, rows: &[u8], x: Q8Batch<'_>, out: &mut [PanelDots]) {
+        let row_len = rows.len() / PANEL_ROWS;
+        x.check(
+            format,
+            &std::array::from_fn::<_, PANEL_ROWS, _>(|r| &rows[r * row_len..][..row_len]),
+            out.len(),
+        );
+        match format {
+            // SAFETY: features by `self`, lengths by `check`.
+            BlockFormat::Q4_0 => unsafe { interleaved::dot32::<Q4_0>(rows, x, out) },
+            // SAFETY: as above.
+            BlockFormat::Q8_0 => unsafe { interleaved::dot32::<Q8_0>(rows, x, out) },
+            _ => panic!("{} is not interleaved", format.name()),
+        }
+    }
+
+    fn interleaved_q8_k(self, format: BlockFormat, rows: &[u8], x: Q8KBatch<'_>, out: &mut [PanelDots]) {
+        let row_len = rows.len() / PANEL_ROWS;
+        x.check(
+            format,
+            &std::array::from_fn::<_, PANEL_ROWS, _>(|r| &rows[r * row_len..][..row_len]),
+            out.len(),
+        );
+        match format {
+            // SAFETY: features by `self`, lengths by `check`.
+            BlockFormat::Q6K => unsafe { interleaved::dot_q6_k(rows, x, out) },
+            _ => panic!("{} is not interleaved", format.name()),
+        }
     }
 }
