@@ -84,7 +84,7 @@ impl Layout {
 
     /// Brings the rows of a matrix, which stand one after the other in `bytes`, into this layout.
     pub fn arrange(self, c: &Compute, format: BlockFormat, n_rows: usize, bytes: &mut [u8]) {
-        if self == Self::Interleaved {
+        if self == Self::Interleaved && !bytes.is_empty() {
             let panels = bytes.chunks_exact_mut(bytes.len() / n_rows * INTERLEAVED_ROWS);
             c.pool.for_each(panels, |panel| interleave(format, panel, &mut Vec::new()));
         }
