@@ -78,8 +78,7 @@ class Client(threading.Thread):
 
     def ask(self) -> None:
         connection = http.client.HTTPConnection("127.0.0.1", self.port)
-        body = {"prompt": prompt(self.rng), "max_tokens": self.rng.randint(32, 96), "temperature": 0, "stream": True,
-                "logit_bias": {}, "ignore_eos": True}
+        body = {"prompt": prompt(self.rng), "max_tokens": self.rng.randint(32, 96), "temperature": 0, "stream": True}
         began = last = time.monotonic()
         connection.request("POST", "/v1/completions", json.dumps(body))
         response = connection.getresponse()

@@ -39,7 +39,6 @@ impl Promptless {
     ) -> Result<Request, Problem> {
         let Self { field, rest, form } = self;
         // Grammars come last: to compile one takes longer than all other checks.
-        let request_id = rest.request_id.clone();
         let request = Request::new(Draft { prompt, ..rest }, ready.engine.limits()).map_err(|e| match e {
             RequestError::Fields(all) => {
                 Problem::Fields(all.into_iter().map(|v| at_prompt(v, field)).collect())
@@ -54,7 +53,8 @@ impl Promptless {
             // Escaped, lest a prompt writes lines of its own.
             log::trace!(request_id = request.request_id(), prompt:? = text; "a prompt");
         }
-        Ok(request.constrained(form::compile(state, ready, &request_id, form, besides).await?))
+        let constraint = form::compile(state, ready, request.request_id(), form, besides).await?;
+        Ok(request.constrained(constraint))
     }
 }
 

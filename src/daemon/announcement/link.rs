@@ -212,9 +212,8 @@ impl<'a> Responder<'a> {
         let now = Instant::now();
         match self.phase {
             Phase::Probing { n_sent, at } if at <= now && n_sent < N_PROBES => {
-                if let Ok(bytes) = self.records.probe().build_bytes_vec_compressed() {
-                    self.socket.send_to(&bytes, (GROUP, PORT)).await?;
-                }
+                let bytes = self.records.probe().build_bytes_vec_compressed().map_err(io::Error::other)?;
+                self.socket.send_to(&bytes, (GROUP, PORT)).await?;
                 self.phase = Phase::Probing { n_sent: n_sent + 1, at: now + BETWEEN_PROBES };
             }
             Phase::Probing { at, .. } if at <= now => {
@@ -277,8 +276,8 @@ impl<'a> Responder<'a> {
                     waiting.push((answers.split_off(answers.len() / 2), Vec::new()));
                     waiting.push((answers, Vec::new()));
                 }
-                // Nothing is left that could be told.
-                _ => {}
+                Err(error) => return Err(io::Error::other(error)),
+                Ok(_) => {}
             }
         }
         Ok(())

@@ -170,11 +170,11 @@ unsafe fn step_q6_k<const T: usize>(
     let mut acc = [_mm512_setzero_ps(); T];
     for b in 0..n_blocks {
         let mut totals = [_mm512_setzero_si512(); T];
-        // SAFETY: sixteen rows are n_blocks groups of 16 * BYTES bytes; asking for memory ahead reads nothing.
+        // SAFETY: sixteen rows are n_blocks groups of 16 * BYTES bytes.
         let group = unsafe { rows.as_ptr().add(b * PANEL_ROWS * Q6K::BYTES) };
         for g in 0..16 {
             // SAFETY: a group of blocks has 32 vectors of low bits, 16 of high ones and 16 of scales, of 16 bytes; a token has
-            // 256 codes and 16 sums for each of n_blocks; tokens first..first + T exist.
+            // 256 codes and 16 sums for each of n_blocks; tokens first..first + T exist. Asking for memory ahead reads nothing.
             unsafe {
                 for line in (0..PANEL_ROWS * Q6K::BYTES / 16).step_by(64) {
                     let ahead = AHEAD_BYTES + g * PANEL_ROWS * Q6K::BYTES / 16 + line;

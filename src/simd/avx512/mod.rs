@@ -97,12 +97,7 @@ impl Isa for Avx512Vnni {
     }
 
     fn interleaved_q8(self, format: BlockFormat, rows: &[u8], x: Q8Batch<'_>, out: &mut [PanelDots]) {
-        let row_len = rows.len() / PANEL_ROWS;
-        x.check(
-            format,
-            &std::array::from_fn::<_, PANEL_ROWS, _>(|r| &rows[r * row_len..][..row_len]),
-            out.len(),
-        );
+        x.check(format, &sixteenths(rows), out.len());
         match format {
             // SAFETY: features by `self`, lengths by `check`.
             BlockFormat::Q4_0 => unsafe { interleaved::dot32::<Q4_0>(rows, x, out) },
@@ -113,16 +108,17 @@ impl Isa for Avx512Vnni {
     }
 
     fn interleaved_q8_k(self, format: BlockFormat, rows: &[u8], x: Q8KBatch<'_>, out: &mut [PanelDots]) {
-        let row_len = rows.len() / PANEL_ROWS;
-        x.check(
-            format,
-            &std::array::from_fn::<_, PANEL_ROWS, _>(|r| &rows[r * row_len..][..row_len]),
-            out.len(),
-        );
+        x.check(format, &sixteenths(rows), out.len());
         match format {
             // SAFETY: features by `self`, lengths by `check`.
             BlockFormat::Q6K => unsafe { interleaved::dot_q6_k(rows, x, out) },
             _ => panic!("{} is not interleaved", format.name()),
         }
     }
+}
+
+/// Interleaved rows in as many parts as there are rows, each as long as a row: for checking lengths.
+fn sixteenths(rows: &[u8]) -> [&[u8]; PANEL_ROWS] {
+    let row_len = rows.len() / PANEL_ROWS;
+    std::array::from_fn(|r| &rows[r * row_len..][..row_len])
 }
