@@ -4,6 +4,7 @@
 //! the real one.
 
 use std::ops::Range;
+use std::thread::Thread;
 
 use super::event::Failure;
 use super::info::BackendInfo;
@@ -62,15 +63,21 @@ pub trait Backend: Send + 'static {
     /// call of [`forward`](Self::forward) runs exactly what one call of this announced, in the same order.
     fn announce(&mut self, seq: &mut Self::Seq, tokens: &[u32], wants_logits: bool);
 
+    /// Whether [`forward`](Self::forward) of the next announced tokens would not wait for their rows.
+    fn has_rows(&self, seq: &Self::Seq) -> bool;
+
+    /// Unparks `engine` from now on whenever [`has_rows`](Self::has_rows) may have become true.
+    fn wake(&mut self, engine: Thread);
+
     /// Runs the spans and calls `choose` with the index of each span that wants logits and the logits
-    /// `[n_vocab]` of its last token, in the order of the spans. A failed call has advanced no sequence,
+    /// `[n_vocab]` of its last token, in the order of the spans. A call that ran nothing has advanced no sequence,
     /// has not called `choose`, and may be made again without the spans that it names, of which there is
-    /// at least one.
+    /// at least one. It waits for rows no longer than a moment.
     fn forward(
         &mut self,
         spans: &mut [SeqSpan<'_, Self::Seq>],
         choose: &mut dyn FnMut(usize, &mut [f32]),
-    ) -> Result<(), Vec<SpanFailure>>;
+    ) -> Result<(), NotRun>;
 
     /// Row reads of this sequence so far.
     fn row_counters(&self, seq: &Self::Seq) -> RowCounters;
@@ -88,6 +95,15 @@ pub struct SeqSpan<'a, S> {
     pub seq: &'a mut S,
     /// Whether the logits of the last token are wanted.
     pub wants_logits: bool,
+}
+
+/// The spans for which a step was not run.
+#[derive(Clone, Debug, Default, PartialEq)]
+pub struct NotRun {
+    /// Those that cannot be run.
+    pub failed: Vec<SpanFailure>,
+    /// Indices of those whose rows are still on their way: see [`Backend::has_rows`].
+    pub late: Vec<usize>,
 }
 
 /// A span that cannot be run, and why.

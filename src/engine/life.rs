@@ -127,13 +127,40 @@ impl Life {
 /// What is left of a request that has given back all it held.
 #[derive(Debug)]
 pub(super) struct Farewell {
-    pub(super) request_id: String,
+    request_id: String,
     events: mpsc::Sender<Event>,
     /// Time since acceptance.
     pub(super) age: Duration,
 }
 
 impl Farewell {
+    /// One line for each request. Never its text: what people ask at home stays out of logs, unless they are to tell
+    /// everything (`serving` writes the prompt at the level trace).
+    pub(super) fn log(&self, last_word: Option<&Event>) {
+        let request_id = self.request_id.as_str();
+        match last_word {
+            Some(Event::Done(done)) => log::info!(
+                request_id,
+                finish_reason:? = done.finish_reason,
+                prompt_tokens = done.usage.prompt_tokens,
+                cached_tokens = done.usage.cached_tokens,
+                completion_tokens = done.usage.completion_tokens,
+                queue_ms = done.timings.queue_ms,
+                prefill_ms = done.timings.prefill_ms,
+                decode_ms = done.timings.decode_ms,
+                ple_wait_ms = done.timings.ple_wait_ms;
+                "request finished"
+            ),
+            Some(Event::Failed(
+                failure @ (Failure::DeadlineExceeded | Failure::Draining | Failure::ReaderStalled),
+            )) => {
+                log::info!(request_id; "request ended: {failure}");
+            }
+            Some(Event::Failed(failure)) => log::error!(request_id; "request failed: {failure}"),
+            _ => log::info!(request_id; "request cancelled: nobody reads the answer"),
+        }
+    }
+
     /// The last words. Nobody may be there to hear them.
     pub(super) fn say(self, events: impl IntoIterator<Item = Event>) {
         for event in events {

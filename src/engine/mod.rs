@@ -6,7 +6,7 @@
 //! [`Generation`] that is dropped is cancelled; a reader that does not read stops its own sequence only.
 //!
 //! Deliberately absent: wire formats, chat templates, any waiting for a reader. The engine never blocks
-//! on a channel and never refuses what it has taken in.
+//! on a channel, on storage no longer than a moment, and never refuses what it has taken in.
 
 mod backend;
 mod event;
@@ -21,6 +21,7 @@ mod persist;
 mod prefix_cache;
 mod request;
 mod reuse;
+mod rows;
 mod scheduler;
 mod sequence;
 mod sessions;
@@ -29,7 +30,7 @@ mod stats;
 mod vocabulary;
 mod worker;
 
-pub use backend::{Backend, SeqSpan, SpanFailure};
+pub use backend::{Backend, NotRun, SeqSpan, SpanFailure};
 pub use event::{Delta, Done, Event, Failure, FinishReason, RowFault, Timings, Usage};
 pub use handle::{Ended, Engine, EngineHandle, Generation, Heartbeat, StartError, SubmitError};
 pub use histogram::Histogram;

@@ -1,24 +1,22 @@
 //! The real backend: the forward pass of `model` joined to the row store of `ple`.
 //!
-//! The two rooms do not know each other. A sequence carries a ticket for each announced run of tokens;
-//! [`SpanRows`] turns the tickets of one step into rows when the model comes to need them, which is after
-//! the whole of layer 0.
+//! The two rooms do not know each other; `rows.rs` stands between them.
 
 use std::collections::VecDeque;
 use std::ops::Range;
+use std::thread::Thread;
 use std::time::Duration;
 
-use super::backend::{Backend, SeqSpan, SpanFailure};
-use super::event::{Failure, RowFault};
+use super::backend::{Backend, NotRun, SeqSpan, SpanFailure};
+use super::event::Failure;
 use super::info::BackendInfo;
 use super::options::EngineOptions;
+use super::rows::{SpanRows, TableRows, Ticket, Wait};
 use super::stats::{RowCounters, RowStats};
 use crate::model::{
-    self, ForwardError, KvCache, KvRun, LayerKind, Model, NoRows, OutOfMemory, Probe, RowError, RowSource,
-    Scratch, Span, Want,
+    self, ForwardError, KvCache, KvRun, LayerKind, Model, NoRows, OutOfMemory, Probe, Scratch, Span, Want,
 };
-use crate::ple::{Pending, PleError, RowRequest, RowStore, Rows, Urgency};
-use crate::storage::StorageError;
+use crate::ple::{RowStore, Urgency};
 
 /// A loaded model with its row store.
 #[derive(Debug)]
@@ -29,14 +27,6 @@ pub struct ModelBackend {
     max_chunk: usize,
 }
 
-/// The row store, and how much of a row a token needs.
-#[derive(Debug)]
-struct TableRows {
-    store: RowStore,
-    /// Of a token whose logits nobody wants: the slices of the layers that it runs.
-    prefix_bytes: usize,
-}
-
 /// What a sequence holds in memory.
 #[derive(Debug)]
 pub struct ModelSeq {
@@ -44,16 +34,6 @@ pub struct ModelSeq {
     /// One for each announced run of tokens, in order. Empty where the model needs no rows.
     tickets: VecDeque<Ticket>,
     counters: RowCounters,
-}
-
-/// The rows of one run of tokens.
-#[derive(Debug)]
-enum Ticket {
-    /// The store was too busy; asked for again when they are needed.
-    Unsent,
-    Pending(Pending),
-    /// There already, as after a step that failed for another sequence's rows.
-    Ready(Rows),
 }
 
 impl ModelBackend {
@@ -141,11 +121,21 @@ impl Backend for ModelBackend {
         seq.tickets.push_back(pending.map_or(Ticket::Unsent, Ticket::Pending));
     }
 
+    fn has_rows(&self, seq: &ModelSeq) -> bool {
+        seq.tickets.front().is_none_or(Ticket::has_arrived)
+    }
+
+    fn wake(&mut self, engine: Thread) {
+        if let Some(rows) = &self.rows {
+            rows.store.wake(engine);
+        }
+    }
+
     fn forward(
         &mut self,
         spans: &mut [SeqSpan<'_, ModelSeq>],
         choose: &mut dyn FnMut(usize, &mut [f32]),
-    ) -> Result<(), Vec<SpanFailure>> {
+    ) -> Result<(), NotRun> {
         let mut batch = Vec::with_capacity(spans.len());
         let mut wanting = Vec::with_capacity(spans.len());
         let mut waits = Vec::with_capacity(spans.len());
@@ -166,11 +156,11 @@ impl Backend for ModelBackend {
             None => model::forward(&self.model, &mut batch, &mut NoRows, &mut self.scratch),
             Some(table) => {
                 assert_eq!(waits.len(), batch.len(), "what is run was announced");
-                let mut rows = SpanRows { table, waits, starts, failures: Vec::new() };
+                let mut rows = SpanRows::new(table, waits, starts);
                 let ran = model::forward(&self.model, &mut batch, &mut rows, &mut self.scratch);
                 // What failed without naming a span would otherwise be tried again for ever.
-                if matches!(ran, Err(ForwardError::Rows(_))) && !rows.failures.is_empty() {
-                    return Err(rows.failures);
+                if matches!(ran, Err(ForwardError::Rows(_))) && rows.not_run != NotRun::default() {
+                    return Err(rows.not_run);
                 }
                 ran
             }
@@ -210,119 +200,8 @@ impl Backend for ModelBackend {
 }
 
 /// A step that cannot be computed whatever the sequence.
-fn fail_all(n_spans: usize, e: &ForwardError) -> Vec<SpanFailure> {
+fn fail_all(n_spans: usize, e: &ForwardError) -> NotRun {
     let failure = Failure::Step(e.to_string());
-    (0..n_spans).map(|span| SpanFailure { span, failure: failure.clone() }).collect()
-}
-
-impl TableRows {
-    /// Asks the store for what `tokens` need of their rows, and counts for the sequence what that costs.
-    fn submit(
-        &mut self,
-        tokens: &[u32],
-        wants_logits: bool,
-        urgency: Urgency,
-        counters: &mut RowCounters,
-    ) -> Result<Pending, PleError> {
-        let row_bytes = self.store.layout().row_bytes;
-        // Of a run only the last token may go through all layers.
-        let n_prefixes = tokens.len() - usize::from(wants_logits);
-        let part =
-            |(i, &id)| RowRequest { id, n_bytes: if i < n_prefixes { self.prefix_bytes } else { row_bytes } };
-        let requests: Vec<RowRequest> = tokens.iter().enumerate().map(part).collect();
-        let pending = self.store.submit_parts(&requests, urgency)?;
-        // Reads go on in the background and may serve several sequences: what is counted here are the rows
-        // that this one made necessary.
-        let cost = pending.cost();
-        counters.rows += tokens.len() as u64;
-        counters.cache_hits += tokens.len() as u64 - cost.misses;
-        counters.bytes_read += cost.bytes;
-        Ok(pending)
-    }
-}
-
-/// The rows of one step.
-struct SpanRows<'a> {
-    table: &'a mut TableRows,
-    waits: Vec<Wait<'a>>,
-    /// Index of each span's first token in the batch.
-    starts: Vec<usize>,
-    failures: Vec<SpanFailure>,
-}
-
-/// The rows of one span.
-struct Wait<'a> {
-    tokens: &'a [u32],
-    wants_logits: bool,
-    ticket: &'a mut Ticket,
-    counters: &'a mut RowCounters,
-}
-
-impl RowSource for SpanRows<'_> {
-    /// Waits for every span, also after one has failed: those that have their rows keep them for the next
-    /// attempt, which is made without the failed ones.
-    fn fetch(&mut self) -> Result<(), RowError> {
-        for (span, wait) in self.waits.iter_mut().enumerate() {
-            if let Err(e) = wait.get(self.table) {
-                self.failures.push(SpanFailure { span, failure: failure(&e) });
-            }
-        }
-        match self.failures.first() {
-            None => Ok(()),
-            Some(first) => Err(RowError(first.failure.to_string().into())),
-        }
-    }
-
-    fn row(&self, i: usize) -> &[u8] {
-        let span = self.starts.partition_point(|&start| start <= i) - 1;
-        match &*self.waits[span].ticket {
-            Ticket::Ready(rows) => rows.row(i - self.starts[span]),
-            _ => unreachable!("rows are read after fetch has succeeded"),
-        }
-    }
-}
-
-impl Wait<'_> {
-    fn get(&mut self, table: &mut TableRows) -> Result<(), PleError> {
-        let pending = match std::mem::replace(self.ticket, Ticket::Unsent) {
-            Ticket::Unsent => table.submit(self.tokens, self.wants_logits, Urgency::Now, self.counters)?,
-            Ticket::Pending(pending) => pending,
-            ready @ Ticket::Ready(_) => {
-                *self.ticket = ready;
-                return Ok(());
-            }
-        };
-        let before = table.store.waited();
-        let rows = table.store.wait(pending);
-        self.counters.wait += table.store.waited() - before;
-        *self.ticket = Ticket::Ready(rows?);
-        Ok(())
-    }
-}
-
-/// Error numbers that Linux gives when a device has gone away: ENXIO, ENODEV, ESTALE, ENOMEDIUM.
-const GONE: [i32; 4] = [6, 19, 116, 123];
-
-fn failure(e: &PleError) -> Failure {
-    let source = match e {
-        PleError::Read { source, .. } => source,
-        PleError::Rotten { path, offset, .. } => {
-            let (path, offset) = (path.clone(), *offset);
-            let message = e.to_string();
-            return Failure::Rows(RowFault { message, path, offset, errno: None, device_gone: false });
-        }
-        other => return Failure::Step(other.to_string()),
-    };
-    let errno = source.errno();
-    Failure::Rows(RowFault {
-        message: e.to_string(),
-        path: source.path().map(Into::into).unwrap_or_default(),
-        offset: source.offset().unwrap_or_default(),
-        errno,
-        device_gone: errno.is_some_and(|e| GONE.contains(&e))
-            || matches!(
-                source,
-                StorageError::Open { .. } | StorageError::Replaced { .. } | StorageError::Changed { .. }
-            ),
-    })
+    let failed = (0..n_spans).map(|span| SpanFailure { span, failure: failure.clone() }).collect();
+    NotRun { failed, late: Vec::new() }
 }

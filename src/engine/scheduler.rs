@@ -17,7 +17,7 @@ use std::ops::Range;
 pub(super) enum Slot {
     /// No sequence.
     Free,
-    /// A sequence that waits: for its reader to take an event, or for what another is computing.
+    /// A sequence that waits: for its reader to take an event, for rows, or for what another is computing.
     Parked,
     /// These tokens of the prompt are its next chunk; not empty.
     Prefill {

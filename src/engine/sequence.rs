@@ -40,6 +40,8 @@ pub(super) struct Sequence<S> {
     pub(super) asked_disk: bool,
     /// What is being read is for this one.
     pub(super) waits_for_disk: bool,
+    /// A step was given up because its rows were late. It is passed over until they are there.
+    pub(super) waits_for_rows: bool,
     /// Tokens of `n_done` that are kept for others.
     pub(super) n_kept: usize,
     /// What the backend was told that it will run, in order.
@@ -70,6 +72,7 @@ impl<S> Sequence<S> {
             n_cached: None,
             asked_disk: false,
             waits_for_disk: false,
+            waits_for_rows: false,
             n_kept: 0,
             announced: VecDeque::new(),
             answer,
@@ -80,9 +83,12 @@ impl<S> Sequence<S> {
         }
     }
 
-    /// Whether it computes its prompt.
+    /// Whether it computes its prompt, and nothing holds it up.
     pub(super) fn is_prefilling(&self) -> bool {
-        self.n_cached.is_some() && self.n_done < self.n_prompt && self.parked.is_none()
+        self.n_cached.is_some()
+            && self.n_done < self.n_prompt
+            && self.parked.is_none()
+            && !self.waits_for_rows
     }
 
     /// What the scheduler is to know. Also notes since when the reader has no room.
@@ -93,7 +99,7 @@ impl<S> Sequence<S> {
             return Slot::Parked;
         }
         self.parked = None;
-        if self.n_cached.is_none() {
+        if self.n_cached.is_none() || self.waits_for_rows {
             return Slot::Parked;
         }
         match self.announced.front() {

@@ -2,8 +2,9 @@
 //!
 //! One turn of its loop takes in new requests, ends those whose time is over or whose reader is gone,
 //! fills free slots, and does one piece of work: a chunk of one prompt, or one token for each sequence
-//! that decodes. So nothing waits longer for its cancellation than such a piece takes. With nothing to
-//! do the thread sleeps until a handle or a reader wakes it, or until the next deadline.
+//! that decodes. So nothing waits longer for its cancellation than such a piece takes. A piece whose rows storage does
+//! not give in a moment is given up, and its sequence passed over until they have come. With nothing to
+//! do the thread sleeps until a handle, a reader or rows wake it, or until the next deadline.
 
 use std::collections::{BTreeMap, VecDeque};
 use std::ops::Range;
@@ -13,7 +14,7 @@ use std::sync::mpsc::Receiver;
 use std::thread;
 use std::time::Instant;
 
-use super::backend::Backend;
+use super::backend::{Backend, NotRun};
 use super::event::{Delta, Done, Event, Failure, FinishReason, Timings, Usage, ms};
 use super::held::{Held, Pinned};
 use super::life::{End, Ending, Life};
@@ -86,6 +87,7 @@ impl<B: Backend> Worker<B> {
 
     /// Works until no handle is left, or the engine drains, and nothing is left to do.
     pub(super) fn run(mut self) {
+        self.backend.wake(thread::current());
         loop {
             self.shared.beats.fetch_add(1, Ordering::Relaxed);
             self.waiting.extend(self.jobs.try_iter());
@@ -94,6 +96,7 @@ impl<B: Backend> Worker<B> {
             self.let_go_of_sessions();
             self.fill_slots(now);
             self.take_restored();
+            self.look_for_rows();
             self.begin_what_can();
             let is_over = self.shared.is_over();
             self.write_what_is_due(now, is_over);
@@ -169,9 +172,18 @@ impl<B: Backend> Worker<B> {
         self.make_room();
     }
 
+    /// Takes up again the sequences whose rows have come.
+    fn look_for_rows(&mut self) {
+        for sequence in self.slots.iter_mut().flatten() {
+            sequence.waits_for_rows = sequence.waits_for_rows && !self.backend.has_rows(&sequence.state);
+        }
+    }
+
     fn prefill(&mut self, i: usize, range: Range<usize>) {
-        // The rows of the next chunk are read while this one is computed.
-        self.announce_chunk(i, range.end);
+        // The rows of the next chunk are read while this one is computed. A step that was given up has announced it.
+        if self.slots[i].as_ref().is_some_and(|s| s.announced.len() == 1) {
+            self.announce_chunk(i, range.end);
+        }
         let begin = Instant::now();
         // A few tokens that a grammar makes certain say nothing about chunks of prompts.
         let of_prompt = self.slots[i].as_ref().is_some_and(|s| range.end <= s.n_prompt);
@@ -222,9 +234,12 @@ impl<B: Backend> Worker<B> {
         let ran = self.backend.forward(&mut spans, &mut |span, logits| {
             chosen[span] = Some(answers[span].choose(logits));
         });
-        if let Err(failures) = ran {
+        if let Err(NotRun { failed, late }) = ran {
             // The others have not advanced; the next turn makes the step again without these.
-            for f in failures {
+            for span in late {
+                self.slots[work[span].0].iter_mut().for_each(|s| s.waits_for_rows = true);
+            }
+            for f in failed {
                 self.end(work[f.span].0, Ending::Failed(f.failure));
             }
             return false;
@@ -330,7 +345,7 @@ impl<B: Backend> Worker<B> {
 
     fn leave(&self, life: Life, outcome: Outcome, last_words: Vec<Event>) {
         let farewell = life.leave();
-        log_end(&farewell.request_id, last_words.last());
+        farewell.log(last_words.last());
         self.shared.count(outcome, farewell.age);
         self.publish_gauges();
         farewell.say(last_words);
@@ -366,31 +381,5 @@ impl<B: Backend> Worker<B> {
             None => thread::park(),
         }
         self.shared.idle.store(false, Ordering::Relaxed);
-    }
-}
-
-/// One line for each request. Never its text: what people ask at home stays out of logs, unless they are to tell everything
-/// (`serving` writes the prompt at the level trace).
-fn log_end(request_id: &str, last_word: Option<&Event>) {
-    match last_word {
-        Some(Event::Done(done)) => log::info!(
-            request_id,
-            finish_reason:? = done.finish_reason,
-            prompt_tokens = done.usage.prompt_tokens,
-            cached_tokens = done.usage.cached_tokens,
-            completion_tokens = done.usage.completion_tokens,
-            queue_ms = done.timings.queue_ms,
-            prefill_ms = done.timings.prefill_ms,
-            decode_ms = done.timings.decode_ms,
-            ple_wait_ms = done.timings.ple_wait_ms;
-            "request finished"
-        ),
-        Some(Event::Failed(
-            failure @ (Failure::DeadlineExceeded | Failure::Draining | Failure::ReaderStalled),
-        )) => {
-            log::info!(request_id; "request ended: {failure}");
-        }
-        Some(Event::Failed(failure)) => log::error!(request_id; "request failed: {failure}"),
-        _ => log::info!(request_id; "request cancelled: nobody reads the answer"),
     }
 }

@@ -2,7 +2,8 @@
 //!
 //! The table (1.3 GB or more) stays on storage; a token needs one row of it (about 5 kB). Rows are
 //! asked for as soon as token ids are known ([`RowStore::submit_parts`], which returns at once) and waited
-//! for as late as possible ([`RowStore::wait`]), so that reading and computing overlap. What somebody will
+//! for as late as possible ([`RowStore::wait`]), so that reading and computing overlap; who has other things to do waits
+//! until a deadline and is woken when they have come ([`RowStore::wait_until`], [`RowStore::wake`]). What somebody will
 //! stand still for in a moment is read before what is asked for ahead, and of a prompt token only the part
 //! that it needs. The rule of
 //! this room: every mode gives the same bytes, and a failed read is an error of its own batch that
@@ -15,6 +16,7 @@
 mod cache;
 mod checksums;
 mod error;
+mod pending;
 mod plan;
 mod readers;
 mod rows;
@@ -27,10 +29,11 @@ use std::str::FromStr;
 
 pub use checksums::Checksums;
 pub use error::{ParseModeError, PleError};
+pub use pending::{Awaited, Cost, Pending};
 pub use rows::Rows;
 pub use source::TableSource;
 pub use stats::{Histogram, Stats};
-pub use store::{Cost, Pending, RowStore};
+pub use store::RowStore;
 
 /// Where the table lies in its file.
 #[derive(Clone, Copy, Debug, PartialEq, Eq)]

@@ -102,7 +102,7 @@ pub(super) fn begin_reading(
         }
         plans.push(Plan { offset, len: row.n_bytes, rows: i..i + 1, span_end: span.end });
     }
-    let batch = Arc::new(Batch::new(bytes, rows, plans.len()));
+    let batch = Arc::new(Batch::new(bytes, rows, plans.len(), Arc::clone(shared.bell())));
     let read = |p: Plan| Read::new(Arc::clone(&batch), p.offset, p.len, p.rows);
     shared.push(plans.into_iter().map(read).collect(), urgency)?;
     Ok(batch)

@@ -3,8 +3,8 @@
 use std::collections::VecDeque;
 use std::ops::Range;
 use std::sync::atomic::Ordering;
-use std::sync::{Arc, Condvar, Mutex, MutexGuard, PoisonError};
-use std::thread::{self, JoinHandle};
+use std::sync::{Arc, Condvar, Mutex, MutexGuard, OnceLock, PoisonError, TryLockError};
+use std::thread::{self, JoinHandle, Thread};
 use std::time::{Duration, Instant};
 
 use crate::storage::{AlignedBytes, DataFile, StorageError};
@@ -52,12 +52,15 @@ pub(super) struct Batch {
     pub(super) copies: Vec<RowCopy>,
     state: Mutex<BatchState>,
     done: Condvar,
+    bell: Arc<Bell>,
 }
 
 pub(super) struct BatchState {
     /// All rows of the batch; those from the cache are there from the beginning.
     pub(super) bytes: Vec<u8>,
     reads_left: usize,
+    /// When none was left.
+    pub(super) done_at: Option<Instant>,
     /// The first failure.
     pub(super) error: Option<PleError>,
     /// Whether the rows were put into the cache, or must not be.
@@ -65,20 +68,31 @@ pub(super) struct BatchState {
 }
 
 impl Batch {
-    pub(super) fn new(bytes: Vec<u8>, copies: Vec<RowCopy>, n_reads: usize) -> Self {
-        let state = BatchState { bytes, reads_left: n_reads, error: None, cached: false };
-        Self { copies, state: Mutex::new(state), done: Condvar::new() }
+    pub(super) fn new(bytes: Vec<u8>, copies: Vec<RowCopy>, n_reads: usize, bell: Arc<Bell>) -> Self {
+        let state = BatchState { bytes, reads_left: n_reads, done_at: None, error: None, cached: false };
+        Self { copies, state: Mutex::new(state), done: Condvar::new(), bell }
     }
 
-    /// The state, once no read is left.
-    pub(super) fn wait(&self) -> MutexGuard<'_, BatchState> {
+    /// The state, once no read is left; `None` if that is not before the deadline.
+    pub(super) fn wait(&self, deadline: Option<Instant>) -> Option<MutexGuard<'_, BatchState>> {
         let state = lock(&self.state);
-        self.done.wait_while(state, |s| s.reads_left > 0).unwrap_or_else(PoisonError::into_inner)
+        let is_reading = |s: &mut BatchState| s.reads_left > 0;
+        let Some(deadline) = deadline else {
+            return Some(self.done.wait_while(state, is_reading).unwrap_or_else(PoisonError::into_inner));
+        };
+        let limit = deadline.saturating_duration_since(Instant::now());
+        let waited = self.done.wait_timeout_while(state, limit, is_reading);
+        let (state, _) = waited.unwrap_or_else(PoisonError::into_inner);
+        (state.reads_left == 0).then_some(state)
     }
 
-    /// The state, if no read is left.
+    /// The state, if no read is left. Does not wait for a reader that is at it, which rings the bell when it is through.
     pub(super) fn finished(&self) -> Option<MutexGuard<'_, BatchState>> {
-        let state = lock(&self.state);
+        let state = match self.state.try_lock() {
+            Ok(state) => state,
+            Err(TryLockError::Poisoned(state)) => state.into_inner(),
+            Err(TryLockError::WouldBlock) => return None,
+        };
         (state.reads_left == 0).then_some(state)
     }
 
@@ -96,8 +110,24 @@ impl Batch {
             }
         }
         state.reads_left -= 1;
-        if state.reads_left == 0 {
-            self.done.notify_all();
+        if state.reads_left > 0 {
+            return;
+        }
+        state.done_at = Some(Instant::now());
+        drop(state);
+        self.done.notify_all();
+        self.bell.ring();
+    }
+}
+
+/// Wakes the thread that asks for rows, if it sleeps, whenever a batch is finished, well or not.
+#[derive(Default)]
+pub(super) struct Bell(OnceLock<Thread>);
+
+impl Bell {
+    fn ring(&self) {
+        if let Some(thread) = self.0.get() {
+            thread.unpark();
         }
     }
 }
@@ -137,6 +167,7 @@ pub(super) struct Shared {
     verifier: Option<Verifier>,
     queue: Mutex<Queue>,
     queued: Condvar,
+    bell: Arc<Bell>,
     counters: Arc<ReadCounters>,
 }
 
@@ -177,6 +208,15 @@ impl Shared {
         let mut queue = lock(&self.queue);
         queue.urgent.retain(|read| !Arc::ptr_eq(&read.batch, batch));
         queue.ahead.retain(|read| !Arc::ptr_eq(&read.batch, batch));
+    }
+
+    pub(super) fn bell(&self) -> &Arc<Bell> {
+        &self.bell
+    }
+
+    /// The bell rings for this thread, or for the one that was named before.
+    pub(super) fn wake(&self, thread: Thread) {
+        self.bell.0.get_or_init(|| thread);
     }
 
     pub(super) fn source(&self) -> &dyn TableSource {
@@ -264,7 +304,14 @@ impl Readers {
         }
 
         let queue = Mutex::new(Queue { urgent: VecDeque::new(), ahead: VecDeque::new(), closed: false });
-        let shared = Arc::new(Shared { source, verifier, queue, queued: Condvar::new(), counters });
+        let shared = Arc::new(Shared {
+            source,
+            verifier,
+            queue,
+            queued: Condvar::new(),
+            bell: Arc::default(),
+            counters,
+        });
         let mut readers = Self { shared, threads: Vec::new() };
         for i in 0..n_threads {
             let buffer = readers.shared.source.buffer(max_read_bytes)?;

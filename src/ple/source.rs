@@ -15,7 +15,7 @@ pub trait TableSource: Send + Sync {
     /// A buffer for [`read`](Self::read) of up to `len` bytes at any offset.
     fn buffer(&self, len: usize) -> Result<AlignedBytes, StorageError>;
 
-    /// `len` bytes at the offset, in `buffer` or where they are mapped.
+    /// `len` bytes at the offset, in `buffer` or elsewhere in memory: touching them waits for no storage.
     fn read<'a>(
         &'a self,
         offset: u64,
@@ -55,18 +55,20 @@ impl TableSource for Mapped {
         Ok(outward(offset, len as u64, page_size() as u64).expect("mapped bytes lie in a file"))
     }
 
-    fn buffer(&self, _: usize) -> Result<AlignedBytes, StorageError> {
-        AlignedBytes::zeroed(0)
+    fn buffer(&self, len: usize) -> Result<AlignedBytes, StorageError> {
+        AlignedBytes::zeroed(len)
     }
 
     fn read<'a>(
         &'a self,
         offset: u64,
         len: usize,
-        _: &'a mut AlignedBytes,
+        buffer: &'a mut AlignedBytes,
     ) -> Result<&'a [u8], StorageError> {
         let at = (offset - self.start) as usize;
         self.map.populate(at..at + len)?;
-        Ok(&self.map[at..at + len])
+        // The pages may go again at any time, and whoever touches them then waits for them.
+        buffer[..len].copy_from_slice(&self.map[at..at + len]);
+        Ok(&buffer[..len])
     }
 }

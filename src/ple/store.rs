@@ -1,9 +1,9 @@
 //! The store: batches of rows from memory or storage.
 
 use std::fmt;
-use std::ops::Range;
 use std::sync::atomic::Ordering;
 use std::sync::{Arc, Weak};
+use std::thread::Thread;
 use std::time::{Duration, Instant};
 
 use crate::storage::{AlignedBytes, DataFile, DirectFile};
@@ -11,8 +11,9 @@ use crate::storage::{AlignedBytes, DataFile, DirectFile};
 use super::cache::RowCache;
 use super::checksums::Checksums;
 use super::error::PleError;
+use super::pending::{Awaited, Cost, Outstanding, Pending, State};
 use super::plan::{MAX_JOINED_BYTES, begin_reading, distinct, look_up};
-use super::readers::{Batch, Readers, RowCopy, Shared, Verifier};
+use super::readers::{Batch, Readers, RowCopy, Verifier};
 use super::rows::{RowBytes, Rows};
 use super::source::{Mapped, TableSource};
 use super::stats::{ReadCounters, Stats};
@@ -178,7 +179,7 @@ impl RowStore {
                     let shared = Arc::clone(readers.shared());
                     let batch = begin_reading(&shared, &self.layout, bytes, misses, urgency)?;
                     uncached.push(Arc::downgrade(&batch));
-                    State::Reading(Outstanding { batch, shared, ranges })
+                    State::Reading(Outstanding { batch, shared, ranges, late_since: None })
                 }
             }
         };
@@ -193,8 +194,23 @@ impl RowStore {
     /// # Panics
     /// If the batch was submitted to another store.
     pub fn wait(&mut self, pending: Pending) -> Result<Rows, PleError> {
+        match self.take(pending, None)? {
+            Awaited::Rows(rows) => Ok(rows),
+            Awaited::Late(_) => unreachable!("without a deadline nothing is late"),
+        }
+    }
+
+    /// The same, but not beyond the deadline: what is late may be asked for again.
+    ///
+    /// # Panics
+    /// If the batch was submitted to another store.
+    pub fn wait_until(&mut self, pending: Pending, deadline: Instant) -> Result<Awaited, PleError> {
+        self.take(pending, Some(deadline))
+    }
+
+    fn take(&mut self, pending: Pending, deadline: Option<Instant>) -> Result<Awaited, PleError> {
         let mut outstanding = match pending.state {
-            State::Ready(rows) => return Ok(rows),
+            State::Ready(rows) => return Ok(Awaited::Rows(rows)),
             State::Reading(outstanding) => outstanding,
         };
         let Backing::Storage { readers, cache, .. } = &mut self.backing else {
@@ -205,25 +221,42 @@ impl RowStore {
             "the rows were submitted to another store"
         );
         let begin = Instant::now();
-        let mut state = outstanding.batch.wait();
-        self.wait_ns += u64::try_from(begin.elapsed().as_nanos()).unwrap_or(u64::MAX);
+        let batch = Arc::clone(&outstanding.batch);
+        let Some(mut state) = batch.wait(deadline) else {
+            outstanding.late_since.get_or_insert(begin);
+            return Ok(Awaited::Late(Pending { state: State::Reading(outstanding), cost: pending.cost }));
+        };
+        // What was late may have come long before it is taken.
+        let waited = match outstanding.late_since.zip(state.done_at) {
+            Some((since, done_at)) => done_at.saturating_duration_since(since),
+            None => begin.elapsed(),
+        };
+        self.wait_ns += u64::try_from(waited.as_nanos()).unwrap_or(u64::MAX);
         // Either way nobody else looks into this batch again: a reader may hold it for a moment more.
         let cached = std::mem::replace(&mut state.cached, true);
         if let Some(e) = state.error.take() {
             return Err(e);
         }
-        let first = outstanding.batch.copies[0].id;
+        let first = batch.copies[0].id;
         self.file.check_unchanged().map_err(|source| PleError::Read { id: first, source })?;
         let bytes = std::mem::take(&mut state.bytes);
         drop(state);
         if !cached {
-            keep(cache, &outstanding.batch.copies, &bytes);
+            keep(cache, &batch.copies, &bytes);
         }
         let ranges = std::mem::take(&mut outstanding.ranges);
-        Ok(Rows { ranges, bytes: RowBytes::Batch(bytes) })
+        Ok(Awaited::Rows(Rows { ranges, bytes: RowBytes::Batch(bytes) }))
     }
 
-    /// Time spent in [`wait`](Self::wait) so far.
+    /// Unparks `thread` from now on whenever rows have arrived, or turned out not to be had, that were not in memory when
+    /// they were asked for. Only the first call counts.
+    pub fn wake(&self, thread: Thread) {
+        if let Backing::Storage { readers, .. } = &self.backing {
+            readers.shared().wake(thread);
+        }
+    }
+
+    /// Time that somebody stood still for rows so far: in [`wait`](Self::wait), and from there on for those that were late.
     pub fn waited(&self) -> Duration {
         Duration::from_nanos(self.wait_ns)
     }
@@ -251,57 +284,6 @@ impl fmt::Debug for RowStore {
             .field("layout", &self.layout)
             .field("mode", &self.mode)
             .finish_non_exhaustive()
-    }
-}
-
-/// Rows on their way; see [`RowStore::wait`]. Dropping it cancels what was not begun.
-#[derive(Debug)]
-#[must_use = "rows are had by waiting for them"]
-pub struct Pending {
-    state: State,
-    cost: Cost,
-}
-
-/// What a batch asks of storage.
-#[derive(Clone, Copy, Debug, Default, PartialEq, Eq)]
-pub struct Cost {
-    /// Different rows that were not in memory.
-    pub misses: u64,
-    /// Bytes wanted of them, not rounded to the unit of reading.
-    pub bytes: u64,
-}
-
-impl Pending {
-    /// What it asks of storage.
-    pub fn cost(&self) -> Cost {
-        self.cost
-    }
-}
-
-#[derive(Debug)]
-enum State {
-    Ready(Rows),
-    Reading(Outstanding),
-}
-
-struct Outstanding {
-    batch: Arc<Batch>,
-    shared: Arc<Shared>,
-    /// Where the i-th request lies in the batch's buffer.
-    ranges: Vec<Range<usize>>,
-}
-
-impl Drop for Outstanding {
-    fn drop(&mut self) {
-        if self.batch.finished().is_none() {
-            self.shared.cancel(&self.batch);
-        }
-    }
-}
-
-impl fmt::Debug for Outstanding {
-    fn fmt(&self, f: &mut fmt::Formatter<'_>) -> fmt::Result {
-        write!(f, "Outstanding({} requests)", self.ranges.len())
     }
 }
 

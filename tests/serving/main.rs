@@ -21,6 +21,7 @@ mod reuse;
 mod scripted;
 mod server;
 mod sessions;
+mod stalls;
 mod status;
 #[path = "../support/mod.rs"]
 mod support;

@@ -5,11 +5,12 @@ use std::collections::VecDeque;
 use std::ops::Range;
 use std::sync::atomic::{AtomicUsize, Ordering};
 use std::sync::{Arc, Condvar, Mutex};
+use std::thread::Thread;
 use std::time::{Duration, Instant};
 
 use pled::engine::{
     Backend, BackendInfo, Draft, Engine, EngineHandle, EngineOptions, Event, Failure, Generation, ModelInfo,
-    Request, RowCounters, RowFault, RowStats, SeqSpan, SpanFailure, Stopping,
+    NotRun, Request, RowCounters, RowFault, RowStats, SeqSpan, SpanFailure, Stopping,
 };
 use pled::model::{LayerKind, ModelFile, OutOfMemory};
 use pled::sampling::SamplingParams;
@@ -257,11 +258,17 @@ impl Backend for Scripted {
         seq.announced.push_back((tokens.to_vec(), wants_logits));
     }
 
+    fn has_rows(&self, _: &ScriptedSeq) -> bool {
+        true
+    }
+
+    fn wake(&mut self, _: Thread) {}
+
     fn forward(
         &mut self,
         spans: &mut [SeqSpan<'_, ScriptedSeq>],
         choose: &mut dyn FnMut(usize, &mut [f32]),
-    ) -> Result<(), Vec<SpanFailure>> {
+    ) -> Result<(), NotRun> {
         if let Some(gate) = &self.script.gate {
             gate.pass();
         }
@@ -278,7 +285,7 @@ impl Backend for Scripted {
             }
         }
         if !failures.is_empty() {
-            return Err(failures);
+            return Err(NotRun { failed: failures, late: Vec::new() });
         }
         self.log.lock().unwrap().push(spans.iter().map(|s| s.tokens.len()).collect());
         for (i, span) in spans.iter_mut().enumerate() {

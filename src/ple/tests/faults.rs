@@ -3,7 +3,7 @@
 use std::ops::Range;
 use std::sync::Mutex;
 use std::sync::mpsc::{Receiver, channel};
-use std::time::Duration;
+use std::time::{Duration, Instant};
 
 use super::*;
 use crate::storage::{AlignedBytes, StorageError};
@@ -95,6 +95,77 @@ fn urgent_rows_are_read_before_those_for_later() {
     table.check(&store.wait(now).unwrap(), &[900]);
     table.check(&store.wait(later).unwrap(), &[100, 200, 300]);
     assert_eq!(*order.lock().unwrap(), [100, 900, 200, 300]);
+}
+
+#[test]
+fn who_waits_until_a_deadline_is_woken_when_late_rows_come() {
+    let table = Table::new(5040, 3000);
+    let (go_on, stopped) = channel();
+    let stopped: Mutex<Receiver<()>> = Mutex::new(stopped);
+    let mut store = store_asking(&table, move |_| {
+        // Once nobody can let it go on it does so by itself.
+        let _ = stopped.lock().unwrap().recv();
+        Ok(())
+    });
+    store.wake(std::thread::current());
+    let pending = store.submit(&[7, 1000]).unwrap();
+    assert!(!pending.has_arrived());
+    let now = Instant::now;
+    let Awaited::Late(pending) = store.wait_until(pending, now()).unwrap() else { panic!("not late") };
+    assert_eq!(pending.cost().misses, 2);
+    // Waiting again is no new beginning.
+    let Awaited::Late(pending) = store.wait_until(pending, now()).unwrap() else { panic!("not late") };
+    assert_eq!(store.stats().wait_ns, 0, "what is late is counted when it comes");
+    drop(go_on);
+    while !pending.has_arrived() {
+        std::thread::park();
+    }
+    let Awaited::Rows(rows) = store.wait_until(pending, now()).unwrap() else { panic!("late") };
+    table.check(&rows, &[7, 1000]);
+    assert!(store.waited() > Duration::ZERO);
+    // There at once.
+    let resident = table.store(Mode::Resident, 0).submit(&[7]).unwrap();
+    assert!(resident.has_arrived());
+}
+
+#[test]
+fn late_rows_that_cannot_be_read_wake_too() {
+    let table = Table::new(5040, 300);
+    let mut store = store_asking(&table, |_| Err(5));
+    store.wake(std::thread::current());
+    let pending = store.submit(&[7]).unwrap();
+    while !pending.has_arrived() {
+        std::thread::park();
+    }
+    store.wait_until(pending, Instant::now()).unwrap_err();
+}
+
+#[test]
+fn no_more_reads_are_in_flight_than_there_are_threads() {
+    let table = Table::new(5040, 3000);
+    let counts = Arc::new((Mutex::new((0, 0)), std::sync::Condvar::new()));
+    let (of_source, n_threads) = (Arc::clone(&counts), 3);
+    let file = Arc::new(DataFile::open(&table.path).unwrap());
+    let options = Options { mode: Mode::Direct, cache_bytes: 0, read_threads: n_threads };
+    // Reads leave in company only, so that it is seen how many there can be.
+    let ask = move |_| {
+        let (counts, changed) = &*of_source;
+        let mut state = counts.lock().unwrap();
+        state.0 += 1;
+        state.1 = state.1.max(state.0);
+        changed.notify_all();
+        let mut state = changed.wait_while(state, |(_, most)| *most < n_threads).unwrap();
+        state.0 -= 1;
+        Ok(())
+    };
+    let over = |file| Box::new(Asking { file, ask }) as Box<dyn TableSource>;
+    let mut store = RowStore::open_over(file, table.layout, options, None, over).unwrap();
+    let batches: Vec<Vec<u32>> = (0..20).map(|seed| random_ids(seed, 30, 3000)).collect();
+    let pending: Vec<_> = batches.iter().map(|ids| store.submit(ids).unwrap()).collect();
+    for (pending, ids) in pending.into_iter().zip(&batches) {
+        table.check(&store.wait(pending).unwrap(), ids);
+    }
+    assert_eq!(*counts.0.lock().unwrap(), (0, n_threads));
 }
 
 impl Table {
