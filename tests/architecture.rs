@@ -121,7 +121,7 @@ const UNSAFE_ISLANDS: &[&str] = &[
     "simd/avx2/mod.rs",
     "simd/avx512/mod.rs",
     "simd/neon/mod.rs",
-    "simd/panel.rs",
+    "simd/panel/mod.rs",
     "storage/mapping.rs",
 ];
 

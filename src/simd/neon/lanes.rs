@@ -14,7 +14,7 @@ use std::marker::PhantomData;
 pub(super) type Sums = [int32x4_t; 2];
 
 /// 1.5 * 2^23: the unit of its last place is 1, up and down to 2^22 from it.
-const MAGIC: f32 = 12_582_912.0;
+pub(super) const MAGIC: f32 = 12_582_912.0;
 static MAGIC_BITS: [u32; 4] = [MAGIC.to_bits(); 4];
 
 /// NEON, with the instructions of `P`, which the CPU must have.
@@ -229,7 +229,7 @@ impl<P: Products> Lanes<8> for NeonLanes<P> {
 /// The CPU has the dot product instruction.
 #[inline]
 #[target_feature(enable = "neon,dotprod")]
-unsafe fn add_word<const LANE: i32>(sums: int32x4_t, codes: int8x16_t, x: int8x16_t) -> int32x4_t {
+pub(super) unsafe fn add_word<const LANE: i32>(sums: int32x4_t, codes: int8x16_t, x: int8x16_t) -> int32x4_t {
     let mut sums = sums;
     // SAFETY: computes in registers only; the CPU has the instruction by the caller's promise.
     unsafe {

@@ -13,12 +13,13 @@
 mod dot256;
 mod dot32;
 mod float;
+mod interleaved;
 mod lanes;
 mod quantize;
 
 use super::panel::{Panel, Quad};
 use super::{F16Rows, F32Batch, Isa, PANEL_ROWS, PanelDots, Q8Batch, Q8KBatch, TILE_ROWS, TileDots};
-use crate::quant::{BlockFormat, Codes, with_block32, with_block256};
+use crate::quant::{BlockFormat, Codes, Q4_0, Q6K, Q8_0, can_interleave, with_block32, with_block256};
 use half::f16;
 use lanes::Sums;
 use std::arch::aarch64::*;
@@ -197,6 +198,30 @@ impl Isa for Neon {
         // SAFETY: lengths by `check`.
         with_block256!(format, B => unsafe { lanes::dot256::<B>(panel, rows, x, out) });
     }
+
+    fn reads_interleaved(format: BlockFormat) -> bool {
+        can_interleave(format)
+    }
+
+    fn interleaved_q8(self, format: BlockFormat, rows: &[u8], x: Q8Batch<'_>, out: &mut [PanelDots]) {
+        x.check(format, &sixteenths(rows), out.len());
+        match format {
+            // SAFETY: lengths by `check`.
+            BlockFormat::Q4_0 => unsafe { interleaved::dot32_widening::<Q4_0>(rows, x, out) },
+            // SAFETY: as above.
+            BlockFormat::Q8_0 => unsafe { interleaved::dot32_widening::<Q8_0>(rows, x, out) },
+            _ => panic!("{} is not interleaved", format.name()),
+        }
+    }
+
+    fn interleaved_q8_k(self, format: BlockFormat, rows: &[u8], x: Q8KBatch<'_>, out: &mut [PanelDots]) {
+        x.check(format, &sixteenths(rows), out.len());
+        match format {
+            // SAFETY: lengths by `check`.
+            BlockFormat::Q6K => unsafe { interleaved::dot256_widening::<Q6K>(rows, x, out) },
+            _ => panic!("{} is not interleaved", format.name()),
+        }
+    }
 }
 
 impl Isa for NeonDot {
@@ -272,6 +297,36 @@ impl Isa for NeonDot {
         // SAFETY: lengths by `check`; `self` proves that the CPU has the dot product instruction.
         with_block256!(format, B => unsafe { lanes::dot256_with_dotprod::<B>(panel, rows, x, out) });
     }
+
+    fn reads_interleaved(format: BlockFormat) -> bool {
+        can_interleave(format)
+    }
+
+    fn interleaved_q8(self, format: BlockFormat, rows: &[u8], x: Q8Batch<'_>, out: &mut [PanelDots]) {
+        x.check(format, &sixteenths(rows), out.len());
+        match format {
+            // SAFETY: lengths by `check`; `self` proves that the CPU has the dot product instruction.
+            BlockFormat::Q4_0 => unsafe { interleaved::dot32_with_dotprod::<Q4_0>(rows, x, out) },
+            // SAFETY: as above.
+            BlockFormat::Q8_0 => unsafe { interleaved::dot32_with_dotprod::<Q8_0>(rows, x, out) },
+            _ => panic!("{} is not interleaved", format.name()),
+        }
+    }
+
+    fn interleaved_q8_k(self, format: BlockFormat, rows: &[u8], x: Q8KBatch<'_>, out: &mut [PanelDots]) {
+        x.check(format, &sixteenths(rows), out.len());
+        match format {
+            // SAFETY: lengths by `check`; `self` proves that the CPU has the dot product instruction.
+            BlockFormat::Q6K => unsafe { interleaved::dot256_with_dotprod::<Q6K>(rows, x, out) },
+            _ => panic!("{} is not interleaved", format.name()),
+        }
+    }
+}
+
+/// Interleaved rows in as many parts as there are rows, each as long as a row: for checking lengths.
+fn sixteenths(rows: &[u8]) -> [&[u8]; PANEL_ROWS] {
+    let row_len = rows.len() / PANEL_ROWS;
+    std::array::from_fn(|r| &rows[r * row_len..][..row_len])
 }
 
 /// The sums of the four lanes of each of four vectors.

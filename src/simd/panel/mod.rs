@@ -8,15 +8,15 @@
 // Loops over the tokens of a step index several small arrays at once and unroll completely.
 #![allow(clippy::needless_range_loop)]
 
+mod unpacked;
+
 use super::{PANEL_ROWS, PanelDots, Q8Batch, Q8KBatch};
 use crate::quant::{Block32, Block256, Codes};
-use std::array::from_fn;
+use unpacked::Rows;
+pub(super) use unpacked::{Load32, Load256, Quad, Source, Unpacked32, Unpacked256};
 
 /// Columns that are unpacked at a time: small enough for the L1 cache of every CPU.
-const CHUNK_COLS: usize = 1024;
-
-/// Four codes of each of `R` rows.
-pub(super) type Quad<const R: usize> = [[i8; 4]; R];
+pub(super) const CHUNK_COLS: usize = 1024;
 
 /// Vectors with a lane for each of `R` rows.
 ///
@@ -70,46 +70,6 @@ pub(super) trait Lanes<const R: usize> {
     ) -> [Self::Int; T];
 }
 
-/// A 32-element format that the instruction set of `L` can unpack.
-pub(super) trait Load32<L>: Block32 {
-    /// As [`Block32::codes`].
-    ///
-    /// # Safety
-    /// The CPU has the instructions; `BYTES` bytes can be read from `block`.
-    unsafe fn load(block: *const u8, codes: &mut [i8; 32]);
-}
-
-/// A 256-element format that the instruction set of `L` can unpack.
-pub(super) trait Load256<L>: Block256 {
-    /// 32 codes of [`Block256::codes`] from 32 * RUN on.
-    ///
-    /// # Safety
-    /// The CPU has the instructions; `BYTES` bytes can be read from `block`; RUN is below 8.
-    unsafe fn load<const RUN: usize>(block: *const u8, codes: &mut [i8; 32]);
-}
-
-/// A block of each of `R` rows in a 32-element format, unpacked.
-#[derive(Clone, Copy)]
-#[repr(C, align(64))]
-struct Unpacked32<const R: usize> {
-    quads: [Quad<R>; 8],
-    d: [f32; R],
-    m: [f32; R],
-}
-
-/// A block of each of `R` rows in a 256-element format, unpacked.
-#[derive(Clone, Copy)]
-#[repr(C, align(64))]
-struct Unpacked256<const R: usize> {
-    quads: [Quad<R>; 64],
-    /// Scales of the groups.
-    scales: [[i32; R]; 16],
-    /// Minima of the groups, negative.
-    minus_mins: [[i32; R]; 8],
-    d: [f32; R],
-    dmin: [f32; R],
-}
-
 /// Where rows are unpacked to.
 pub struct Panel<const R: usize> {
     blocks32: [Unpacked32<R>; CHUNK_COLS / 32],
@@ -118,16 +78,10 @@ pub struct Panel<const R: usize> {
 
 impl<const R: usize> Default for Panel<R> {
     fn default() -> Self {
-        let (quad, floats) = ([[0; 4]; R], [0.0; R]);
-        let block32 = Unpacked32 { quads: [quad; 8], d: floats, m: floats };
-        let block256 = Unpacked256 {
-            quads: [quad; 64],
-            scales: [[0; R]; 16],
-            minus_mins: [[0; R]; 8],
-            d: floats,
-            dmin: floats,
-        };
-        Self { blocks32: [block32; CHUNK_COLS / 32], blocks256: [block256; CHUNK_COLS / 256] }
+        Self {
+            blocks32: [Unpacked32::ZERO; CHUNK_COLS / 32],
+            blocks256: [Unpacked256::ZERO; CHUNK_COLS / 256],
+        }
     }
 }
 
@@ -142,15 +96,29 @@ pub(super) unsafe fn dot32<L: Lanes<R>, F: Load32<L>, const R: usize, const T: u
     x: Q8Batch<'_>,
     out: &mut [PanelDots],
 ) {
+    // SAFETY: the caller's promises.
+    unsafe { dot32_of::<L, F, R, T>(&mut panel.blocks32, &Rows::<L, F>::new(rows), x, out) }
+}
+
+/// [`dot32`] of rows from anywhere, unpacked to `blocks`.
+///
+/// # Safety
+/// The CPU has the instructions of `L` and `rows`; `rows` have `x.n_cols` columns, `x` has `out.len()` tokens.
+#[inline(always)]
+pub(super) unsafe fn dot32_of<L: Lanes<R>, F: Block32, const R: usize, const T: usize>(
+    blocks: &mut [Unpacked32<R>],
+    rows: &impl Source<Unpacked32<R>>,
+    x: Q8Batch<'_>,
+    out: &mut [PanelDots],
+) {
     let n_blocks = x.n_cols / 32;
-    let chunk = panel.blocks32.len();
-    for first_row in (0..PANEL_ROWS).step_by(R) {
-        for first in (0..n_blocks).step_by(chunk) {
-            let blocks = &mut panel.blocks32[..chunk.min(n_blocks - first)];
+    let chunk = blocks.len();
+    for first in (0..n_blocks).step_by(chunk) {
+        for first_row in (0..PANEL_ROWS).step_by(R) {
+            let blocks = &mut blocks[..chunk.min(n_blocks - first)];
             for (b, block) in blocks.iter_mut().enumerate() {
-                let packed = from_fn(|r| &rows[first_row + r][(first + b) * F::BYTES..][..F::BYTES]);
-                // SAFETY: the CPU has the instructions.
-                unsafe { block.unpack::<L, F>(packed) };
+                // SAFETY: the caller's promises; rows and blocks are counted here.
+                unsafe { rows.unpack(first_row, first + b, block) };
             }
             let mut t = 0;
             while t < out.len() {
@@ -174,7 +142,7 @@ pub(super) unsafe fn dot32<L: Lanes<R>, F: Load32<L>, const R: usize, const T: u
 /// # Safety
 /// As for [`dot32`]; tokens, blocks and rows exist.
 #[inline(always)]
-unsafe fn step32<L: Lanes<R>, F: Load32<L>, const R: usize, const T: usize>(
+unsafe fn step32<L: Lanes<R>, F: Block32, const R: usize, const T: usize>(
     blocks: &[Unpacked32<R>],
     first: usize,
     x: Q8Batch<'_>,
@@ -234,15 +202,29 @@ pub(super) unsafe fn dot256<L: Lanes<R>, F: Load256<L>, const R: usize, const T:
     x: Q8KBatch<'_>,
     out: &mut [PanelDots],
 ) {
+    // SAFETY: the caller's promises.
+    unsafe { dot256_of::<L, F, R, T>(&mut panel.blocks256, &Rows::<L, F>::new(rows), x, out) }
+}
+
+/// [`dot256`] of rows from anywhere, unpacked to `blocks`.
+///
+/// # Safety
+/// The CPU has the instructions of `L` and `rows`; `rows` have `x.n_cols` columns, `x` has `out.len()` tokens.
+#[inline(always)]
+pub(super) unsafe fn dot256_of<L: Lanes<R>, F: Block256, const R: usize, const T: usize>(
+    blocks: &mut [Unpacked256<R>],
+    rows: &impl Source<Unpacked256<R>>,
+    x: Q8KBatch<'_>,
+    out: &mut [PanelDots],
+) {
     let n_blocks = x.n_cols / 256;
-    let chunk = panel.blocks256.len();
-    for first_row in (0..PANEL_ROWS).step_by(R) {
-        for first in (0..n_blocks).step_by(chunk) {
-            let blocks = &mut panel.blocks256[..chunk.min(n_blocks - first)];
+    let chunk = blocks.len();
+    for first in (0..n_blocks).step_by(chunk) {
+        for first_row in (0..PANEL_ROWS).step_by(R) {
+            let blocks = &mut blocks[..chunk.min(n_blocks - first)];
             for (b, block) in blocks.iter_mut().enumerate() {
-                let packed = from_fn(|r| &rows[first_row + r][(first + b) * F::BYTES..][..F::BYTES]);
-                // SAFETY: the CPU has the instructions.
-                unsafe { block.unpack::<L, F>(packed) };
+                // SAFETY: the caller's promises; rows and blocks are counted here.
+                unsafe { rows.unpack(first_row, first + b, block) };
             }
             let mut t = 0;
             while t < out.len() {
@@ -265,7 +247,7 @@ pub(super) unsafe fn dot256<L: Lanes<R>, F: Load256<L>, const R: usize, const T:
 /// # Safety
 /// As for [`dot256`]; tokens, blocks and rows exist.
 #[inline(always)]
-unsafe fn step256<L: Lanes<R>, F: Load256<L>, const R: usize, const T: usize>(
+unsafe fn step256<L: Lanes<R>, F: Block256, const R: usize, const T: usize>(
     blocks: &[Unpacked256<R>],
     first: usize,
     x: Q8KBatch<'_>,
@@ -331,81 +313,4 @@ unsafe fn step256<L: Lanes<R>, F: Load256<L>, const R: usize, const T: usize>(
         }
     }
     T
-}
-
-impl<const R: usize> Unpacked32<R> {
-    /// # Safety
-    /// The CPU has the instructions of `L`.
-    #[inline(always)]
-    unsafe fn unpack<L: Lanes<R>, F: Load32<L>>(&mut self, packed: [&[u8]; R]) {
-        let mut codes = [[0; 32]; R];
-        // SAFETY: the caller's promise; blocks are BYTES long; R halves are read and R floats written.
-        unsafe {
-            for r in 0..R {
-                F::load(packed[r].as_ptr(), &mut codes[r]);
-            }
-            L::spread(&codes, L::taken_off::<F>() as i8, &mut self.quads);
-            L::store(self.d.as_mut_ptr(), L::load_halves(packed.map(|block| half_bits(block, 0)).as_ptr()));
-            if F::HAS_MIN {
-                L::store(
-                    self.m.as_mut_ptr(),
-                    L::load_halves(packed.map(|block| half_bits(block, 2)).as_ptr()),
-                );
-            }
-        }
-    }
-}
-
-impl<const R: usize> Unpacked256<R> {
-    /// # Safety
-    /// The CPU has the instructions of `L`.
-    #[inline(always)]
-    unsafe fn unpack<L: Lanes<R>, F: Load256<L>>(&mut self, packed: [&[u8]; R]) {
-        macro_rules! run {
-            ($RUN:literal) => {{
-                let mut codes = [[0; 32]; R];
-                let (quads, _) = self.quads[8 * $RUN..].as_chunks_mut();
-                // SAFETY: the caller's promise; blocks are BYTES long; runs are 0..8.
-                unsafe {
-                    for r in 0..R {
-                        F::load::<$RUN>(packed[r].as_ptr(), &mut codes[r]);
-                    }
-                    L::spread(&codes, L::taken_off::<F>() as i8, &mut quads[0]);
-                }
-            }};
-        }
-        run!(0);
-        run!(1);
-        run!(2);
-        run!(3);
-        run!(4);
-        run!(5);
-        run!(6);
-        run!(7);
-        for r in 0..R {
-            let (mut scales, mut mins) = ([0; 16], [0; 16]);
-            F::scales(packed[r], &mut scales);
-            F::mins(packed[r], &mut mins);
-            for g in 0..256 / F::GROUP {
-                self.scales[g][r] = i32::from(scales[g]);
-                if F::HAS_MIN {
-                    self.minus_mins[g][r] = -i32::from(mins[g]);
-                }
-            }
-        }
-        let halves = |at: usize| packed.map(|block| half_bits(block, at));
-        // SAFETY: the caller's promise; R halves are read and R floats written.
-        unsafe {
-            L::store(self.d.as_mut_ptr(), L::load_halves(halves(F::D_AT).as_ptr()));
-            if F::HAS_MIN {
-                L::store(self.dmin.as_mut_ptr(), L::load_halves(halves(F::D_AT + 2).as_ptr()));
-            }
-        }
-    }
-}
-
-/// The bits of the half at byte `at` of a block.
-#[inline(always)]
-fn half_bits(block: &[u8], at: usize) -> u16 {
-    u16::from_le_bytes([block[at], block[at + 1]])
 }
