@@ -208,6 +208,7 @@ fn head(model: &Model, s: &mut Scratch) {
     let logits = &mut s.logits[..n_rows * hp.n_vocab];
     matmul(&model.compute, model.weights.head(), 0..hp.n_vocab, &mut s.x, logits);
     if let Some(cap) = hp.logit_softcap {
-        model.compute.pool.for_each_chunk_mut(logits, 4096, |_, logits| soft_cap(logits, cap));
+        let kernels = model.compute.kernels;
+        model.compute.pool.for_each_chunk_mut(logits, 4096, |_, logits| soft_cap(kernels, logits, cap));
     }
 }

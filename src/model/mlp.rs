@@ -28,7 +28,7 @@ pub(super) fn add_mlp(model: &Model, i: usize, s: &mut Scratch) {
     let x = s.x.reset(n_tokens, n_ff);
     model.compute.pool.for_each_chunk_mut(x, GATE_CHUNK, |start, x| {
         let place = start..start + x.len();
-        gelu_mul(&gate[place.clone()], &up[place], x);
+        gelu_mul(model.compute.kernels, &gate[place.clone()], &up[place], x);
     });
     s.begin_products(Step::Down, [&weights.ffn_down]);
     let y = &mut s.y[..n_tokens * n_embd];

@@ -91,12 +91,12 @@ pub(super) fn add_input(model: &Model, i: usize, s: &mut Scratch) {
     let (inputs, n_layers, slice) =
         if i < c { (&s.inputs_low, c, i) } else { (&s.inputs_high, hp.n_layer() - c, i - c) };
     let x = s.x.reset(n_tokens, n_slice);
-    let gate = &s.gate[..n_tokens * n_slice];
+    let (gate, kernels) = (&s.gate[..n_tokens * n_slice], model.compute.kernels);
     model.compute.pool.for_each_rows_mut(x, n_slice, |first, x| {
         let inputs = inputs.chunks_exact(n_layers * n_slice).skip(first);
         let gate = gate[first * n_slice..].chunks_exact(n_slice);
         for ((x, gate), inputs) in x.chunks_exact_mut(n_slice).zip(gate).zip(inputs) {
-            gelu_mul(gate, &inputs[slice * n_slice..(slice + 1) * n_slice], x);
+            gelu_mul(kernels, gate, &inputs[slice * n_slice..(slice + 1) * n_slice], x);
         }
     });
     let y = &mut s.y[..n_tokens * n_embd];

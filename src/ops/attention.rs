@@ -6,7 +6,7 @@
 //! the ring nor on how a prompt was cut into chunks, so that chunked and whole prefill agree bit for bit.
 
 use super::Kernels;
-use super::elementwise::exp;
+use super::elementwise::{exp, exp_less};
 use crate::simd::F16Rows;
 use half::f16;
 use std::ops::Range;
@@ -194,7 +194,7 @@ pub fn attend(
         for (i, out) in out.chunks_exact_mut(head_dim).enumerate() {
             let (first, second) =
                 (&mut first[i * n_first..][..n_first], &mut second[i * n_second..][..n_second]);
-            softmax[i].weigh([first, second], scale, out);
+            softmax[i].weigh(*kernels, [first, second], scale, out);
         }
         values.add_weighted(kernels, first, runs[0].clone(), out);
         values.add_weighted(kernels, second, runs[1].clone(), out);
@@ -214,7 +214,7 @@ struct Softmax {
 
 impl Softmax {
     /// Turns the next dot products into weights, and brings what was summed so far into `out` to the new maximum.
-    fn weigh(&mut self, mut dots: [&mut [f32]; 2], scale: f32, out: &mut [f32]) {
+    fn weigh(&mut self, kernels: Kernels, mut dots: [&mut [f32]; 2], scale: f32, out: &mut [f32]) {
         let mut maximum = self.maximum;
         for score in dots.iter_mut().flat_map(|dots| dots.iter_mut()) {
             *score *= scale;
@@ -230,9 +230,7 @@ impl Softmax {
             self.maximum = maximum;
         }
         for scores in dots {
-            for weight in scores.iter_mut() {
-                *weight = exp(*weight - maximum);
-            }
+            exp_less(kernels, scores, maximum);
             for weight in scores.iter() {
                 self.total += *weight;
             }

@@ -97,6 +97,11 @@ pub trait Isa: Copy + Send + Sync + 'static {
     /// Working memory of the panel kernels.
     type Panel: Default;
 
+    /// Runs `f`, compiled for this instruction set: loops of plain arithmetic that are inlined into it fill its registers.
+    fn run<R>(self, f: impl FnOnce() -> R) -> R {
+        f()
+    }
+
     /// Dot products of each of `rows` with each vector of `x`, into `out` \[n_x, n_rows\].
     fn dots_f16(self, rows: F16Rows<'_>, x: &[f32], out: &mut [f32]);
 

@@ -41,6 +41,15 @@ impl Isa for Avx2 {
     const NAME: &'static str = "avx2";
     type Panel = Panel<8>;
 
+    fn run<R>(self, f: impl FnOnce() -> R) -> R {
+        #[target_feature(enable = "avx2")]
+        unsafe fn run<R>(f: impl FnOnce() -> R) -> R {
+            f()
+        }
+        // SAFETY: features by `self`.
+        unsafe { run(f) }
+    }
+
     fn dots_f16(self, rows: F16Rows<'_>, x: &[f32], out: &mut [f32]) {
         rows.check(x.len(), out.len());
         // SAFETY: features by `self`, lengths by `check`.

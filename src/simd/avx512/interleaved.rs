@@ -169,22 +169,34 @@ unsafe fn step_q6_k<const T: usize>(
     let n_blocks = x.n_cols / 256;
     let mut acc = [_mm512_setzero_ps(); T];
     for b in 0..n_blocks {
-        let mut totals = [_mm512_setzero_si512(); T];
         // SAFETY: sixteen rows are n_blocks groups of 16 * BYTES bytes.
         let group = unsafe { rows.as_ptr().add(b * PANEL_ROWS * Q6K::BYTES) };
+        // What the offset of the codes adds, of two runs of codes at a time.
+        let mut offsets = [_mm512_setzero_si512(); T];
+        for pair in 0..8 {
+            // SAFETY: a group of blocks has 16 vectors of 16 scales; a token has 16 sums for each of n_blocks.
+            unsafe {
+                let scales = q6_k_scale_pairs(group, pair);
+                for t in 0..T {
+                    let sums = x.sums.as_ptr().add(16 * ((first + t) * n_blocks + b) + 2 * pair);
+                    let sums = _mm512_set1_epi32(sums.cast::<i32>().read_unaligned());
+                    offsets[t] = _mm512_dpwssd_epi32(offsets[t], scales, sums);
+                }
+            }
+        }
+        let mut totals = [_mm512_setzero_si512(); T];
+        for t in 0..T {
+            totals[t] = _mm512_mullo_epi32(offsets[t], _mm512_set1_epi32(-Q6K::OFFSET));
+        }
         for g in 0..16 {
             // SAFETY: a group of blocks has 32 vectors of low bits, 16 of high ones and 16 of scales, of 16 bytes; a token has
-            // 256 codes and 16 sums for each of n_blocks; tokens first..first + T exist. Asking for memory ahead reads nothing.
+            // 256 codes for each of n_blocks; tokens first..first + T exist. Asking for memory ahead reads nothing.
             unsafe {
                 for line in (0..PANEL_ROWS * Q6K::BYTES / 16).step_by(64) {
                     let ahead = AHEAD_BYTES + g * PANEL_ROWS * Q6K::BYTES / 16 + line;
                     _mm_prefetch::<_MM_HINT_T0>(group.wrapping_add(ahead).cast());
                 }
                 let mut dots = [_mm512_setzero_si512(); T];
-                for t in 0..T {
-                    let sum = *x.sums.as_ptr().add(16 * ((first + t) * n_blocks + b) + g);
-                    dots[t] = _mm512_set1_epi32(-Q6K::OFFSET * i32::from(sum));
-                }
                 for i in 0..4 {
                     let quad = q6_k_quad(group, g, i);
                     for t in 0..T {
@@ -214,6 +226,22 @@ unsafe fn step_q6_k<const T: usize>(
         unsafe { _mm512_storeu_ps(out[first + t].as_mut_ptr(), acc[t]) };
     }
     T
+}
+
+/// Scales `2 * pair` and `2 * pair + 1` of each of sixteen interleaved blocks, as neighbouring numbers of 16 bits.
+///
+/// # Safety
+/// The CPU has AVX-512 F and BW; sixteen blocks can be read; `pair` is below 8.
+#[inline]
+#[target_feature(enable = "avx2,avx512f,avx512bw")]
+unsafe fn q6_k_scale_pairs(group: *const u8, pair: usize) -> __m512i {
+    // SAFETY: the scales are 16 vectors of 16 bytes.
+    let (even, odd) = unsafe {
+        let scales: *const __m128i = group.add(SCALES_AT + PANEL_ROWS * 2 * pair).cast();
+        (_mm_loadu_si128(scales), _mm_loadu_si128(scales.add(1)))
+    };
+    let pairs = _mm256_set_m128i(_mm_unpackhi_epi8(even, odd), _mm_unpacklo_epi8(even, odd));
+    _mm512_cvtepi8_epi16(pairs)
 }
 
 /// Codes `16 * g + 4 * i` and the three after it of each of sixteen interleaved blocks; [`Block256::codes`] tells where they stand.

@@ -30,6 +30,15 @@ impl Isa for Avx512Vnni {
     const NAME: &'static str = "avx512vnni";
     type Panel = Panel<16>;
 
+    fn run<R>(self, f: impl FnOnce() -> R) -> R {
+        #[target_feature(enable = "avx2,avx512f,avx512bw,avx512vl")]
+        unsafe fn run<R>(f: impl FnOnce() -> R) -> R {
+            f()
+        }
+        // SAFETY: features by `self`.
+        unsafe { run(f) }
+    }
+
     fn dots_f16(self, rows: F16Rows<'_>, x: &[f32], out: &mut [f32]) {
         self.0.dots_f16(rows, x, out);
     }
