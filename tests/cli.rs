@@ -388,7 +388,17 @@ fn bench_measures_what_it_names() {
     // Three times two prompts of 20 tokens, and two of one token with five decoded.
     assert_eq!(report["ple"]["rows"], 3 * 2 * (20 + 6), "{report}");
     assert_eq!(report["ple"]["mode"], "direct");
-    for key in ["cache_hits", "bytes_read", "wait_ms", "read_p50_us", "read_p99_us"] {
+    for key in [
+        "distinct_rows",
+        "cache_hits",
+        "reads",
+        "bytes_read",
+        "wait_ms",
+        "wait_p50_us",
+        "wait_p99_us",
+        "read_p50_us",
+        "read_p99_us",
+    ] {
         assert!(report["ple"][key].is_number(), "{key}: {report}");
     }
     assert_eq!(report["threads"], 2);

@@ -4,7 +4,7 @@
 mod profile;
 
 use std::io::Write;
-use std::time::Instant;
+use std::time::{Duration, Instant};
 
 use anyhow::{Context, anyhow};
 use log::LevelFilter;
@@ -17,7 +17,9 @@ use super::exit::UsageError;
 use super::settings::settle;
 use crate::config::ModelFlags;
 use crate::daemon::LoadedModel;
-use crate::engine::{Draft, EngineHandle, EngineOptions, Event, Generation, Request, Stopping, Timings};
+use crate::engine::{
+    Draft, EngineHandle, EngineOptions, Event, Generation, Request, RowStats, Stopping, Timings,
+};
 use crate::sampling::SamplingParams;
 
 /// Tokens of the run before the measured ones, which warms caches and page tables.
@@ -79,16 +81,40 @@ struct Report {
     profile: Option<Vec<StepReport>>,
 }
 
-/// Row reads of the measured repetitions; latencies of the whole run.
+/// Row reads of the measured repetitions; percentiles of the whole run.
 #[derive(Debug, Serialize)]
 struct PleReport {
     mode: String,
     rows: u64,
+    distinct_rows: u64,
     cache_hits: u64,
+    reads: u64,
     bytes_read: u64,
     wait_ms: f64,
+    wait_p50_us: f64,
+    wait_p99_us: f64,
     read_p50_us: f64,
     read_p99_us: f64,
+}
+
+impl PleReport {
+    fn new(mode: String, after: &RowStats, before: &RowStats) -> PleReport {
+        let (now, then) = (after.counters, before.counters);
+        let us = |time: Duration| time.as_secs_f64() * 1e6;
+        PleReport {
+            mode,
+            rows: now.rows - then.rows,
+            distinct_rows: now.distinct - then.distinct,
+            cache_hits: now.cache_hits - then.cache_hits,
+            reads: after.reads.count - before.reads.count,
+            bytes_read: now.bytes_read - then.bytes_read,
+            wait_ms: us(now.wait - then.wait) / 1e3,
+            wait_p50_us: us(after.waits.p50),
+            wait_p99_us: us(after.waits.p99),
+            read_p50_us: us(after.reads.p50),
+            read_p99_us: us(after.reads.p99),
+        }
+    }
 }
 
 #[derive(Debug, Clone, Copy, PartialEq, Serialize)]
@@ -132,7 +158,7 @@ pub(super) fn run(args: &Args, out: &mut impl Write) -> anyhow::Result<()> {
     if let Some(clock) = &clock {
         clock.clear();
     }
-    let rows_before = engine.stats().rows.unwrap_or_default().counters;
+    let rows_before = engine.stats().rows.unwrap_or_default();
     let (mut prefill, mut decode) = (Vec::new(), Vec::new());
     for _ in 0..args.reps {
         prefill.push(prefill_rate(&engine, args.batch, args.prefill_tokens, &mut ids)?);
@@ -153,15 +179,8 @@ pub(super) fn run(args: &Args, out: &mut impl Write) -> anyhow::Result<()> {
         rss_mb,
         weights_bytes_per_token,
         read_bandwidth_gb_s,
-        ple: rows.map(|rows| PleReport {
-            mode: backend.ple_mode.clone().unwrap_or_default(),
-            rows: rows.counters.rows - rows_before.rows,
-            cache_hits: rows.counters.cache_hits - rows_before.cache_hits,
-            bytes_read: rows.counters.bytes_read - rows_before.bytes_read,
-            wait_ms: (rows.counters.wait - rows_before.wait).as_secs_f64() * 1e3,
-            read_p50_us: rows.read_p50.as_secs_f64() * 1e6,
-            read_p99_us: rows.read_p99.as_secs_f64() * 1e6,
-        }),
+        ple: rows
+            .map(|rows| PleReport::new(backend.ple_mode.clone().unwrap_or_default(), &rows, &rows_before)),
         isa: backend.isa,
         threads: backend.n_threads,
         n_layers: backend.n_layers,
@@ -325,8 +344,15 @@ fn print(report: &Report, out: &mut impl Write) -> std::io::Result<()> {
     if let Some(ple) = &report.ple {
         writeln!(
             out,
-            "rows ({}): {}, {} from memory, {} bytes read, waited {:.1} ms, a read takes {:.0} us (p99 {:.0})",
-            ple.mode, ple.rows, ple.cache_hits, ple.bytes_read, ple.wait_ms, ple.read_p50_us, ple.read_p99_us
+            "rows ({}): {}, {} from memory, {} bytes read, waited {:.1} ms (p99 {:.0} us), a read takes {:.0} us (p99 {:.0})",
+            ple.mode,
+            ple.rows,
+            ple.cache_hits,
+            ple.bytes_read,
+            ple.wait_ms,
+            ple.wait_p99_us,
+            ple.read_p50_us,
+            ple.read_p99_us
         )?;
     }
     if let Some(steps) = &report.profile {

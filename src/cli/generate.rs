@@ -61,6 +61,7 @@ struct AnswerTimings {
     prefill_ms: f64,
     decode_ms: f64,
     ple_rows: u64,
+    ple_distinct_rows: u64,
     ple_cache_hits: u64,
     ple_bytes_read: u64,
     ple_wait_ms: f64,
@@ -130,8 +131,16 @@ fn complete(
 }
 
 fn answer(whole: Delta, done: &Done) -> Answer {
-    let Timings { queue_ms, prefill_ms, decode_ms, ple_rows, ple_cache_hits, ple_bytes_read, ple_wait_ms } =
-        done.timings;
+    let Timings {
+        queue_ms,
+        prefill_ms,
+        decode_ms,
+        ple_rows,
+        ple_distinct_rows,
+        ple_cache_hits,
+        ple_bytes_read,
+        ple_wait_ms,
+    } = done.timings;
     Answer {
         text: whole.text,
         token_ids: whole.token_ids,
@@ -149,6 +158,7 @@ fn answer(whole: Delta, done: &Done) -> Answer {
             prefill_ms,
             decode_ms,
             ple_rows,
+            ple_distinct_rows,
             ple_cache_hits,
             ple_bytes_read,
             ple_wait_ms,

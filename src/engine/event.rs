@@ -87,6 +87,8 @@ pub struct Timings {
     pub decode_ms: f64,
     /// Per-layer embedding rows asked for.
     pub ple_rows: u64,
+    /// Different ones of each run of tokens.
+    pub ple_distinct_rows: u64,
     /// Rows answered from memory.
     pub ple_cache_hits: u64,
     /// Bytes read from storage for rows.

@@ -5,7 +5,6 @@
 use std::collections::VecDeque;
 use std::ops::Range;
 use std::thread::Thread;
-use std::time::Duration;
 
 use super::backend::{Backend, NotRun, SeqSpan, SpanFailure};
 use super::event::Failure;
@@ -184,17 +183,15 @@ impl Backend for ModelBackend {
         Some(RowStats {
             counters: RowCounters {
                 rows: stats.rows,
+                distinct: stats.distinct,
                 cache_hits: stats.rows - (stats.distinct - stats.cache_hits),
                 bytes_read: stats.bytes_read,
-                wait: Duration::from_nanos(stats.wait_ns),
+                wait: stats.waits.sum(),
             },
-            distinct: stats.distinct,
-            reads: stats.reads,
             failed_reads: stats.failed_reads,
             retries: stats.retries,
-            read_time: stats.read_latency.sum(),
-            read_p50: stats.read_latency.quantile(0.5),
-            read_p99: stats.read_latency.quantile(0.99),
+            waits: stats.waits.times(),
+            reads: stats.read_latency.times(),
         })
     }
 }

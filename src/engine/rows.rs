@@ -66,6 +66,7 @@ impl TableRows {
         // that this one made necessary.
         let cost = pending.cost();
         counters.rows += tokens.len() as u64;
+        counters.distinct += cost.distinct;
         counters.cache_hits += tokens.len() as u64 - cost.misses;
         counters.bytes_read += cost.bytes;
         Ok(pending)

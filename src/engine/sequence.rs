@@ -160,6 +160,7 @@ impl<S> Sequence<S> {
                 prefill_ms: ms(first_token - self.began),
                 decode_ms: ms(now - first_token),
                 ple_rows: rows.rows,
+                ple_distinct_rows: rows.distinct,
                 ple_cache_hits: rows.cache_hits,
                 ple_bytes_read: rows.bytes_read,
                 ple_wait_ms: ms(rows.wait),

@@ -3,6 +3,7 @@
 use std::time::Duration;
 
 use super::histogram::Histogram;
+use crate::ple::Times;
 use crate::prefix_store::StoreStats;
 
 /// A copy of the counters at one moment.
@@ -57,20 +58,14 @@ pub struct Stats {
 pub struct RowStats {
     /// Totals since the start.
     pub counters: RowCounters,
-    /// Different rows, counted for each run of tokens.
-    pub distinct: u64,
-    /// Reads of storage. Neighbouring rows share one.
-    pub reads: u64,
     /// Reads that failed.
     pub failed_reads: u64,
     /// Of these, how many were tried again.
     pub retries: u64,
-    /// Time of all reads together.
-    pub read_time: Duration,
-    /// Median time of one read.
-    pub read_p50: Duration,
-    /// Time that 99 of 100 reads stay below.
-    pub read_p99: Duration,
+    /// For each run of tokens, how long it stood still for rows at their first use.
+    pub waits: Times,
+    /// How long reads of storage took, each of which neighbouring rows share.
+    pub reads: Times,
 }
 
 /// Row reads of one request, or of all.
@@ -78,6 +73,8 @@ pub struct RowStats {
 pub struct RowCounters {
     /// Rows asked for.
     pub rows: u64,
+    /// Different ones of each run of tokens.
+    pub distinct: u64,
     /// Rows answered from memory.
     pub cache_hits: u64,
     /// Read from storage. Unit: bytes.

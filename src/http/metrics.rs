@@ -13,6 +13,7 @@ use axum::routing::get;
 
 use crate::board::{self, Root};
 use crate::engine::{EngineHandle, Histogram, RowStats, Stats};
+use crate::ple::Times;
 use crate::prefix_store::StoreStats;
 use crate::serving::{Life, Refusals, State};
 
@@ -146,26 +147,17 @@ fn of_board(root: &Root, page: &mut Page) {
 }
 
 fn of_rows(rows: RowStats, page: &mut Page) {
-    let RowStats { counters, distinct, reads, failed_reads, retries, read_time, read_p50, read_p99 } = rows;
+    let RowStats { counters, failed_reads, retries, waits, reads } = rows;
     page.counter("pled_ple_rows_total", "Rows of the per-layer embedding table asked for.", counters.rows);
     page.counter("pled_ple_cache_hits_total", "Rows answered from memory.", counters.cache_hits);
-    page.counter("pled_ple_distinct_rows_total", "Different rows of each run of tokens.", distinct);
-    page.counter("pled_ple_reads_total", "Reads of storage.", reads);
+    page.counter("pled_ple_distinct_rows_total", "Different rows of each run of tokens.", counters.distinct);
+    page.counter("pled_ple_reads_total", "Reads of storage.", reads.count);
     page.counter("pled_ple_failed_reads_total", "Reads of storage that failed.", failed_reads);
     page.counter("pled_ple_retried_reads_total", "Failed reads that were tried again.", retries);
     page.counter("pled_ple_read_bytes_total", "Bytes read from storage for rows.", counters.bytes_read);
-    let wait = counters.wait.as_secs_f64();
-    page.counter("pled_ple_wait_seconds_total", "Time that computing stood still for rows.", wait);
-    page.head(
-        "pled_ple_read_seconds",
-        "summary",
-        "Time of a read from storage, by quantile since the start.",
-    );
-    for (quantile, time) in [("0.5", read_p50), ("0.99", read_p99)] {
-        page.sample("pled_ple_read_seconds", &[("quantile", quantile)], time.as_secs_f64());
-    }
-    page.sample("pled_ple_read_seconds_sum", &[], read_time.as_secs_f64());
-    page.sample("pled_ple_read_seconds_count", &[], reads);
+    let waits_help = "Time that a chunk of a prompt or a decoded token stood still for its rows.";
+    page.times("pled_ple_wait_seconds", waits_help, &waits);
+    page.times("pled_ple_read_seconds", "Time of a read from storage.", &reads);
 }
 
 #[derive(Default)]
@@ -183,14 +175,30 @@ impl Page {
     }
 
     fn histogram(&mut self, name: &str, help: &str, times: &Histogram) {
+        self.classes(name, help, times.cumulative(), times.count(), times.sum_s());
+    }
+
+    fn times(&mut self, name: &str, help: &str, times: &Times) {
+        self.classes(name, help, times.cumulative(), times.count, times.sum.as_secs_f64());
+    }
+
+    /// `cumulative`: ascending bounds with the number that is not above them.
+    fn classes(
+        &mut self,
+        name: &str,
+        help: &str,
+        cumulative: impl Iterator<Item = (f64, u64)>,
+        count: u64,
+        sum_s: f64,
+    ) {
         self.head(name, "histogram", help);
         let bucket = format!("{name}_bucket");
-        for (bound, n) in times.cumulative() {
+        for (bound, n) in cumulative {
             self.sample(&bucket, &[("le", &bound.to_string())], n);
         }
-        self.sample(&bucket, &[("le", "+Inf")], times.count());
-        self.sample(&format!("{name}_sum"), &[], times.sum_s());
-        self.sample(&format!("{name}_count"), &[], times.count());
+        self.sample(&bucket, &[("le", "+Inf")], count);
+        self.sample(&format!("{name}_sum"), &[], sum_s);
+        self.sample(&format!("{name}_count"), &[], count);
     }
 
     fn head(&mut self, name: &str, kind: &str, help: &str) {
@@ -236,12 +244,16 @@ mod tests {
     }
 
     #[test]
-    fn reads_are_a_summary() {
+    fn reads_are_a_histogram() {
         let mut page = Page::default();
-        let read_time = std::time::Duration::from_millis(1500);
-        of_rows(RowStats { reads: 4, read_time, ..RowStats::default() }, &mut page);
+        let sum = std::time::Duration::from_millis(1500);
+        let reads = Times { count: 4, sum, ..Times::default() };
+        of_rows(RowStats { reads, ..RowStats::default() }, &mut page);
         for line in [
-            "# TYPE pled_ple_read_seconds summary",
+            "# TYPE pled_ple_read_seconds histogram",
+            "pled_ple_read_seconds_bucket{le=\"0.000008192\"} 0",
+            "pled_ple_read_seconds_bucket{le=\"8.589934592\"} 0",
+            "pled_ple_read_seconds_bucket{le=\"+Inf\"} 4",
             "pled_ple_read_seconds_sum 1.5",
             "pled_ple_read_seconds_count 4",
         ] {

@@ -32,7 +32,7 @@ pub use error::{ParseModeError, PleError};
 pub use pending::{Awaited, Cost, Pending};
 pub use rows::Rows;
 pub use source::TableSource;
-pub use stats::{Histogram, Stats};
+pub use stats::{Histogram, Stats, Times};
 pub use store::RowStore;
 
 /// Where the table lies in its file.

@@ -28,7 +28,9 @@ pub enum Awaited {
 /// What a batch asks of storage.
 #[derive(Clone, Copy, Debug, Default, PartialEq, Eq)]
 pub struct Cost {
-    /// Different rows that were not in memory.
+    /// Different rows.
+    pub distinct: u64,
+    /// Of these, those that were not in memory.
     pub misses: u64,
     /// Bytes wanted of them, not rounded to the unit of reading.
     pub bytes: u64,

@@ -263,7 +263,7 @@ impl Shared {
         let rows = &read.batch.copies[read.rows.clone()];
         let begin = Instant::now();
         let outcome = self.source.read(read.offset, read.len, buffer);
-        self.counters.record(begin.elapsed());
+        self.counters.latency.record(begin.elapsed());
         self.counters.reads.fetch_add(1, Ordering::Relaxed);
         let bytes = outcome.map_err(|source| PleError::Read { id: rows[0].id, source })?;
         let span = self.source.span(read.offset, read.len).map_or(0, |s| s.end - s.start);

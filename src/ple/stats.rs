@@ -1,4 +1,4 @@
-//! Counters and read latencies.
+//! Counters, and how long reads and waits take.
 
 use std::sync::atomic::{AtomicU64, Ordering};
 use std::time::Duration;
@@ -20,8 +20,8 @@ pub struct Stats {
     pub retries: u64,
     /// Bytes read, rounded outwards to the unit of reading.
     pub bytes_read: u64,
-    /// Time spent in [`wait`](super::RowStore::wait) in nanoseconds.
-    pub wait_ns: u64,
+    /// For each batch that was taken, how long somebody stood still for it; 0 where it was there.
+    pub waits: Histogram,
     /// Latency of the single reads.
     pub read_latency: Histogram,
 }
@@ -58,6 +58,45 @@ impl Histogram {
         });
         Duration::from_nanos(bucket_max(bucket.expect("ranks do not exceed the count")))
     }
+
+    /// The same in a few figures.
+    pub fn times(&self) -> Times {
+        let below = |bits: u32| self.counts[..bucket_of(1 << bits)].iter().sum();
+        Times {
+            count: self.count(),
+            sum: self.sum(),
+            p50: self.quantile(0.5),
+            p99: self.quantile(0.99),
+            below: std::array::from_fn(|i| below(FIRST_BOUND_BITS + i as u32)),
+        }
+    }
+}
+
+/// Bounds of [`Times`] are powers of two, from 2^13 ns (8 us) to 2^33 ns (9 s), since buckets end there.
+const FIRST_BOUND_BITS: u32 = 13;
+const N_BOUNDS: usize = 21;
+
+/// A distribution of durations in figures.
+#[derive(Clone, Copy, Debug, Default, PartialEq)]
+pub struct Times {
+    /// Number of durations.
+    pub count: u64,
+    /// Their sum.
+    pub sum: Duration,
+    /// The median.
+    pub p50: Duration,
+    /// What 99 of 100 do not exceed.
+    pub p99: Duration,
+    /// How many are below each bound.
+    below: [u64; N_BOUNDS],
+}
+
+impl Times {
+    /// Bounds in s, ascending, each with the number of durations below it.
+    pub fn cumulative(&self) -> impl Iterator<Item = (f64, u64)> + '_ {
+        let bound_s = |i: usize| (1u64 << (FIRST_BOUND_BITS + i as u32)) as f64 / 1e9;
+        self.below.iter().enumerate().map(move |(i, &n)| (bound_s(i), n))
+    }
 }
 
 /// Buckets per power of two, as a number of bits.
@@ -91,8 +130,7 @@ pub(super) struct ReadCounters {
     pub(super) failed_reads: AtomicU64,
     pub(super) retries: AtomicU64,
     pub(super) bytes_read: AtomicU64,
-    latency: [AtomicU64; N_BUCKETS],
-    latency_sum_ns: AtomicU64,
+    pub(super) latency: Durations,
 }
 
 impl ReadCounters {
@@ -102,20 +140,35 @@ impl ReadCounters {
             failed_reads: AtomicU64::new(0),
             retries: AtomicU64::new(0),
             bytes_read: AtomicU64::new(0),
-            latency: [const { AtomicU64::new(0) }; N_BUCKETS],
-            latency_sum_ns: AtomicU64::new(0),
+            latency: Durations::new(),
         }
     }
+}
 
-    pub(super) fn record(&self, latency: Duration) {
-        let ns = u64::try_from(latency.as_nanos()).unwrap_or(u64::MAX);
-        self.latency[bucket_of(ns)].fetch_add(1, Ordering::Relaxed);
-        self.latency_sum_ns.fetch_add(ns, Ordering::Relaxed);
+/// Durations as they come, from any thread.
+pub(super) struct Durations {
+    counts: [AtomicU64; N_BUCKETS],
+    sum_ns: AtomicU64,
+}
+
+impl Durations {
+    pub(super) fn new() -> Self {
+        Self { counts: [const { AtomicU64::new(0) }; N_BUCKETS], sum_ns: AtomicU64::new(0) }
     }
 
-    pub(super) fn latency(&self) -> Histogram {
-        let counts = self.latency.iter().map(|n| n.load(Ordering::Relaxed)).collect();
-        Histogram { counts, sum_ns: self.latency_sum_ns.load(Ordering::Relaxed) }
+    pub(super) fn record(&self, duration: Duration) {
+        let ns = u64::try_from(duration.as_nanos()).unwrap_or(u64::MAX);
+        self.counts[bucket_of(ns)].fetch_add(1, Ordering::Relaxed);
+        self.sum_ns.fetch_add(ns, Ordering::Relaxed);
+    }
+
+    pub(super) fn sum(&self) -> Duration {
+        Duration::from_nanos(self.sum_ns.load(Ordering::Relaxed))
+    }
+
+    pub(super) fn histogram(&self) -> Histogram {
+        let counts = self.counts.iter().map(|n| n.load(Ordering::Relaxed)).collect();
+        Histogram { counts, sum_ns: self.sum_ns.load(Ordering::Relaxed) }
     }
 }
 
@@ -138,16 +191,30 @@ mod tests {
 
     #[test]
     fn quantiles() {
-        let counters = ReadCounters::new();
-        assert_eq!(counters.latency().quantile(0.5), Duration::ZERO);
+        let durations = Durations::new();
+        assert_eq!(durations.histogram().quantile(0.5), Duration::ZERO);
         for us in 1..=1000 {
-            counters.record(Duration::from_micros(us));
+            durations.record(Duration::from_micros(us));
         }
-        let histogram = counters.latency();
+        let histogram = durations.histogram();
         assert_eq!((histogram.count(), histogram.sum()), (1000, Duration::from_micros(500_500)));
         for (q, us) in [(0.0, 1.0), (0.5, 500.0), (0.99, 990.0), (1.0, 1000.0)] {
             let found = histogram.quantile(q).as_secs_f64() * 1e6;
             assert!(found >= us && found <= us * 1.125, "quantile {q}: {found} us");
         }
+    }
+
+    #[test]
+    fn figures_count_what_is_below_each_bound() {
+        let durations = Durations::new();
+        for ns in [0, 8191, 8192, 8193, 1 << 20, (1 << 33) - 1, 1 << 33, u64::MAX / 4] {
+            durations.record(Duration::from_nanos(ns));
+        }
+        let times = durations.histogram().times();
+        let below = |bound: f64| times.cumulative().find(|(b, _)| *b == bound).unwrap().1;
+        assert_eq!((below(0.000_008_192), below(0.000_016_384), below(0.001_048_576)), (2, 4, 4));
+        assert_eq!((below(0.002_097_152), below(8.589_934_592), times.count), (5, 6, 8));
+        assert!(times.cumulative().is_sorted_by(|a, b| a.0 < b.0 && a.1 <= b.1));
+        assert!(times.p50 >= Duration::from_nanos(8193) && times.p99 > Duration::from_secs(8));
     }
 }

@@ -16,7 +16,7 @@ use super::plan::{MAX_JOINED_BYTES, begin_reading, distinct, look_up};
 use super::readers::{Batch, Readers, RowCopy, Verifier};
 use super::rows::{RowBytes, Rows};
 use super::source::{Mapped, TableSource};
-use super::stats::{ReadCounters, Stats};
+use super::stats::{Durations, ReadCounters, Stats};
 use super::{Mode, Options, RowRequest, TableLayout, Urgency};
 
 /// Rows of one table by number.
@@ -31,7 +31,7 @@ pub struct RowStore {
     rows: u64,
     distinct: u64,
     cache_hits: u64,
-    wait_ns: u64,
+    waits: Durations,
 }
 
 enum Backing {
@@ -114,7 +114,7 @@ impl RowStore {
             rows: 0,
             distinct: 0,
             cache_hits: 0,
-            wait_ns: 0,
+            waits: Durations::new(),
         }
     }
 
@@ -156,8 +156,7 @@ impl RowStore {
             }
         }
         let (wanted, mut ranges) = distinct(n, &request, self.verifies.then_some(row_bytes));
-        let n_distinct = wanted.len();
-        let mut cost = Cost::default();
+        let mut cost = Cost { distinct: wanted.len() as u64, ..Cost::default() };
         let state = match &mut self.backing {
             Backing::Resident(table) => {
                 for (i, range) in ranges.iter_mut().enumerate() {
@@ -184,8 +183,8 @@ impl RowStore {
             }
         };
         self.rows += n as u64;
-        self.distinct += n_distinct as u64;
-        self.cache_hits += n_distinct as u64 - cost.misses;
+        self.distinct += cost.distinct;
+        self.cache_hits += cost.distinct - cost.misses;
         Ok(Pending { state, cost })
     }
 
@@ -210,7 +209,10 @@ impl RowStore {
 
     fn take(&mut self, pending: Pending, deadline: Option<Instant>) -> Result<Awaited, PleError> {
         let mut outstanding = match pending.state {
-            State::Ready(rows) => return Ok(Awaited::Rows(rows)),
+            State::Ready(rows) => {
+                self.waits.record(Duration::ZERO);
+                return Ok(Awaited::Rows(rows));
+            }
             State::Reading(outstanding) => outstanding,
         };
         let Backing::Storage { readers, cache, .. } = &mut self.backing else {
@@ -231,7 +233,7 @@ impl RowStore {
             Some((since, done_at)) => done_at.saturating_duration_since(since),
             None => begin.elapsed(),
         };
-        self.wait_ns += u64::try_from(waited.as_nanos()).unwrap_or(u64::MAX);
+        self.waits.record(waited);
         // Either way nobody else looks into this batch again: a reader may hold it for a moment more.
         let cached = std::mem::replace(&mut state.cached, true);
         if let Some(e) = state.error.take() {
@@ -258,7 +260,7 @@ impl RowStore {
 
     /// Time that somebody stood still for rows so far: in [`wait`](Self::wait), and from there on for those that were late.
     pub fn waited(&self) -> Duration {
-        Duration::from_nanos(self.wait_ns)
+        self.waits.sum()
     }
 
     /// Counters since the store was opened.
@@ -272,8 +274,8 @@ impl RowStore {
             failed_reads: counters.failed_reads.load(Ordering::Relaxed),
             retries: counters.retries.load(Ordering::Relaxed),
             bytes_read: counters.bytes_read.load(Ordering::Relaxed),
-            wait_ns: self.wait_ns,
-            read_latency: counters.latency(),
+            waits: self.waits.histogram(),
+            read_latency: counters.latency.histogram(),
         }
     }
 }

@@ -45,6 +45,7 @@ impl From<Timings> for pb::Timings {
             prefill_ms: t.prefill_ms,
             decode_ms: t.decode_ms,
             ple_rows: t.ple_rows,
+            ple_distinct_rows: t.ple_distinct_rows,
             ple_cache_hits: t.ple_cache_hits,
             ple_bytes_read: t.ple_bytes_read,
             ple_wait_ms: t.ple_wait_ms,
@@ -208,15 +209,18 @@ fn store(s: StoreStats) -> pb::PrefixStoreStats {
 
 fn ple(rows: RowStats) -> pb::PleStats {
     let c = rows.counters;
+    let us = |time: Duration| time.as_secs_f64() * 1e6;
     pb::PleStats {
         rows: c.rows,
         cache_hits: c.cache_hits,
         bytes_read: c.bytes_read,
         wait_ms: c.wait.as_secs_f64() * 1e3,
-        read_p50_us: rows.read_p50.as_secs_f64() * 1e6,
-        read_p99_us: rows.read_p99.as_secs_f64() * 1e6,
-        distinct_rows: rows.distinct,
-        reads: rows.reads,
+        wait_p50_us: us(rows.waits.p50),
+        wait_p99_us: us(rows.waits.p99),
+        read_p50_us: us(rows.reads.p50),
+        read_p99_us: us(rows.reads.p99),
+        distinct_rows: c.distinct,
+        reads: rows.reads.count,
         failed_reads: rows.failed_reads,
         retries: rows.retries,
     }

@@ -130,7 +130,12 @@ fn rows_are_counted_for_requests_and_for_the_whole() {
     let rows = stats.rows.unwrap();
     assert_eq!(rows.counters.rows, t.ple_rows);
     assert_eq!(rows.counters.cache_hits, t.ple_cache_hits);
-    assert!(rows.counters.bytes_read >= t.ple_bytes_read && rows.read_p99 >= rows.read_p50);
+    assert_eq!(rows.counters.distinct, t.ple_distinct_rows);
+    assert!(t.ple_distinct_rows <= t.ple_rows && t.ple_distinct_rows > 0, "{t:?}");
+    assert!(rows.counters.bytes_read >= t.ple_bytes_read && rows.reads.p99 >= rows.reads.p50);
+    // One wait for each chunk of the prompt, and for each token that was decoded.
+    let n_steps = run.prompt.len().div_ceil(OPTIONS.prefill_chunk) + run.greedy.len() - 1;
+    assert_eq!(rows.waits.count, n_steps as u64);
     assert_eq!(engine.backend().ple_mode.as_deref(), Some("direct"));
     // Layers 4 to 6 of 7 share the keys and values below them.
     assert_eq!((engine.backend().prompt_token_layers, engine.backend().n_layers), (4, 7));

@@ -115,7 +115,7 @@ fn who_waits_until_a_deadline_is_woken_when_late_rows_come() {
     assert_eq!(pending.cost().misses, 2);
     // Waiting again is no new beginning.
     let Awaited::Late(pending) = store.wait_until(pending, now()).unwrap() else { panic!("not late") };
-    assert_eq!(store.stats().wait_ns, 0, "what is late is counted when it comes");
+    assert_eq!(store.stats().waits.count(), 0, "what is late is counted when it comes");
     drop(go_on);
     while !pending.has_arrived() {
         std::thread::park();
