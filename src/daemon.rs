@@ -16,6 +16,7 @@ mod loopback;
 mod memory_plan;
 mod pinned;
 mod reload;
+mod row_mode;
 mod services;
 
 use std::future::Future;

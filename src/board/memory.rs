@@ -25,6 +25,34 @@ pub fn read_memory(root: &Root) -> Option<Memory> {
     Some(Memory { total_bytes: bytes("MemTotal")?, available_bytes: bytes("MemAvailable")? })
 }
 
+/// What this process can still take, bytes: what is available, or less where a control group bounds it. Page cache does not
+/// count as taken, since it makes room. `None` if the system tells neither.
+pub fn memory_left(root: &Root) -> Option<u64> {
+    let available = read_memory(root).map(|memory| memory.available_bytes);
+    [available, left_by_groups(root)].into_iter().flatten().min()
+}
+
+/// What the control groups (v2) that this process is in leave, bytes; `None` if none bounds it.
+fn left_by_groups(root: &Root) -> Option<u64> {
+    let table = root.read("/proc/self/cgroup")?;
+    let mut group = table.lines().find_map(|line| line.strip_prefix("0::/"))?;
+    let mut least = None;
+    loop {
+        let folder = format!("/sys/fs/cgroup/{group}");
+        let number = |name: &str| u64::try_from(root.read_number(&format!("{folder}/{name}"))?).ok();
+        if let (Some(max), Some(current)) = (number("memory.max"), number("memory.current")) {
+            let stat = root.read(&format!("{folder}/memory.stat")).unwrap_or_default();
+            let cache = stat.lines().find_map(|line| line.strip_prefix("file ")?.parse::<u64>().ok());
+            let left = max.saturating_sub(current.saturating_sub(cache.unwrap_or(0)));
+            least = Some(least.unwrap_or(left).min(left));
+        }
+        if group.is_empty() {
+            return least;
+        }
+        group = group.rsplit_once('/').map_or("", |(parent, _)| parent);
+    }
+}
+
 /// `memory`: all of it, and what is left of it.
 pub(super) fn memory(root: &Root) -> Finding {
     let Some(memory) = read_memory(root) else { return Finding::untold("memory") };

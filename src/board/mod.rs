@@ -17,7 +17,7 @@ mod root;
 use std::fmt;
 
 pub use device::{Device, DeviceKind, device_of};
-pub use memory::{Memory, read_memory};
+pub use memory::{Memory, memory_left, read_memory};
 pub use power::{celsius, held_down};
 pub use root::Root;
 

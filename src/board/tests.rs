@@ -235,3 +235,22 @@ fn a_path_lies_on_the_deepest_mount() {
     let (_folder, root) = tree(&[]);
     assert_eq!(device_of(&root, Path::new("/x")), None);
 }
+
+#[test]
+fn memory_left_is_bounded_by_control_groups() {
+    let left = |files: &[(&str, &str)]| memory_left(&tree(files).1);
+    let own = ("proc/self/cgroup", "0::/system.slice/pled.service\n");
+    let group = "sys/fs/cgroup/system.slice/pled.service";
+    let (max, current, stat) =
+        (format!("{group}/memory.max"), format!("{group}/memory.current"), format!("{group}/memory.stat"));
+    assert_eq!(left(&[]), None);
+    assert_eq!(left(&[MEMORY_8_GB]), Some(7_000_000 << 10));
+    assert_eq!(left(&[MEMORY_8_GB, own, (&max, "max\n"), (&current, "5\n")]), Some(7_000_000 << 10));
+    let bounded = [MEMORY_8_GB, own, (&max, "1000\n"), (&current, "600\n"), (&stat, "anon 1\nfile 200\n")];
+    assert_eq!(left(&bounded), Some(600));
+    // The group above is tighter.
+    let (above, used) =
+        ("sys/fs/cgroup/system.slice/memory.max", "sys/fs/cgroup/system.slice/memory.current");
+    assert_eq!(left(&[&bounded[..], &[(above, "700\n"), (used, "650\n")]].concat()), Some(50));
+    assert_eq!(left(&[&bounded[1..], &[(above, "700\n"), (used, "900\n")]].concat()), Some(0));
+}

@@ -10,6 +10,7 @@ use rustix::mm::{MlockAllFlags, mlockall};
 use super::embedded::{EMBEDDED_NAME, open_model};
 use super::fingerprint::Fingerprint;
 use super::memory_plan::MemoryPlan;
+use super::row_mode::{self, Choice};
 use crate::config::{ConfigError, Field, Settings};
 use crate::engine::{Engine, EngineHandle, EngineOptions, Limits, ModelBackend, ModelInfo};
 use crate::model::{HParams, KvType, Model, ModelError, ModelFile, Probe, read_hparams};
@@ -75,7 +76,7 @@ impl LoadedModel {
         if settings.mlock {
             lock_memory(settings)?;
         }
-        let rows = open_rows(settings, &file, &model)?;
+        let rows = open_rows(settings, &file, &model, &plan, (n_ctx, n_contexts))?;
         let fingerprint = Fingerprint::new(&file, &model);
         log::info!(
             path:% = path.display(), weights_bytes = model.weights_bytes(), n_ctx, isa = model.compute().kernels.name(),
@@ -145,9 +146,9 @@ fn check_memory(
     let cache = settings.ple_cache_bytes as u64;
     let row_bytes = match settings.ple_mode {
         ple::Mode::Resident => plan.storage_bytes,
-        ple::Mode::Mmap => 0,
-        // Auto keeps the table where it is smaller than the cache may be.
-        ple::Mode::Direct | ple::Mode::Auto => cache.min(plan.storage_bytes),
+        // Mmap takes what the limit leaves, for page cache, and is not to have less than the others. Auto keeps the table
+        // where it is smaller than the cache may be, or where it fits the limit.
+        ple::Mode::Mmap | ple::Mode::Direct | ple::Mode::Auto => cache.min(plan.storage_bytes),
     };
     let needed = plan.needed_bytes(n_ctx, n_contexts, row_bytes);
     if needed <= limit {
@@ -177,15 +178,34 @@ fn lock_memory(settings: &Settings) -> Result<(), ConfigError> {
     })
 }
 
-fn open_rows(settings: &Settings, file: &ModelFile, model: &Model) -> anyhow::Result<Option<RowStore>> {
+fn open_rows(
+    settings: &Settings,
+    file: &ModelFile,
+    model: &Model,
+    plan: &MemoryPlan,
+    contexts: (usize, usize),
+) -> anyhow::Result<Option<RowStore>> {
     let Some(table) = model.row_table() else { return Ok(None) };
     let layout = TableLayout { offset: table.offset, row_bytes: table.row_bytes, n_rows: table.n_rows };
-    let options = ple::Options {
-        mode: settings.ple_mode,
-        cache_bytes: settings.ple_cache_bytes,
-        ..ple::Options::default()
-    };
     let part = &file.parts[table.part];
+    let mode = match settings.ple_mode {
+        ple::Mode::Auto => {
+            let Choice { mode, why, is_slow } = row_mode::choose(settings, plan, contexts, part, layout);
+            let level = if is_slow { log::Level::Warn } else { log::Level::Info };
+            log::log!(level, ple_mode:% = mode; "ple_mode is auto, which is {mode} here: {why}");
+            mode
+        }
+        mode => mode,
+    };
+    let cache_bytes = match (mode, settings.memory_limit_bytes) {
+        (ple::Mode::Mmap, None) => usize::MAX,
+        (ple::Mode::Mmap, Some(limit)) => {
+            let left = limit.saturating_sub(plan.needed_bytes(contexts.0, contexts.1, 0));
+            usize::try_from(left).unwrap_or(usize::MAX)
+        }
+        _ => settings.ple_cache_bytes,
+    };
+    let options = ple::Options { mode, cache_bytes, ..ple::Options::default() };
     let opened = Checksums::beside(part, layout).and_then(|checksums| {
         if let Some(checksums) = &checksums {
             log::info!(checksums:?; "every row is held against its checksum");

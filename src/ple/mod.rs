@@ -18,6 +18,7 @@ mod checksums;
 mod error;
 mod pending;
 mod plan;
+mod probe;
 mod readers;
 mod rows;
 mod source;
@@ -30,6 +31,7 @@ use std::str::FromStr;
 pub use checksums::Checksums;
 pub use error::{ParseModeError, PleError};
 pub use pending::{Awaited, Cost, Pending};
+pub use probe::{FEW_ROWS_PER_S, Probe, Rate};
 pub use rows::Rows;
 pub use source::TableSource;
 pub use stats::{Histogram, Stats, Times};
@@ -68,12 +70,12 @@ impl TableLayout {
 /// How rows get from the file to the caller.
 #[derive(Clone, Copy, Debug, Default, PartialEq, Eq)]
 pub enum Mode {
-    /// `resident` if the whole table fits the cache bound, otherwise `direct`.
+    /// `resident` if the whole table fits the cache bound, otherwise `direct`. The daemon, which knows more, decides better.
     #[default]
     Auto,
     /// Positioned reads past the page cache, with a row cache of bounded size.
     Direct,
-    /// A mapping of the table; the page cache is the row cache and may grow to what memory is free.
+    /// A mapping of the table; the page cache is the row cache.
     /// Whoever overwrites or shortens the file under a running daemon risks wrong rows or a SIGBUS.
     Mmap,
     /// The whole table in owned memory.
@@ -110,7 +112,8 @@ impl FromStr for Mode {
 pub struct Options {
     /// How rows are read.
     pub mode: Mode,
-    /// Most bytes that the row cache of mode `direct` takes, bookkeeping included. 0: no cache.
+    /// Most bytes that rows take for later use: in mode `direct` the row cache, bookkeeping included; in mode `mmap` the page
+    /// cache that reading causes. 0: nothing is kept.
     pub cache_bytes: usize,
     /// Reads in flight at a time, one thread each; 1 to 64, other values are taken as the nearest.
     /// An SD card gains up to about 4.

@@ -81,7 +81,8 @@ impl RowStore {
             }
             // The page cache holds the rows; a second copy would gain nothing.
             Mode::Mmap => {
-                (Box::new(Mapped { map: file.map(layout.offset, n_bytes)?, start: layout.offset }), 0)
+                let map = file.map(layout.offset, n_bytes)?;
+                (Box::new(Mapped::new(map, layout.offset, options.cache_bytes)), 0)
             }
             Mode::Direct | Mode::Auto => (Box::new(DirectFile::open(&file)?), options.cache_bytes),
         };

@@ -4,10 +4,12 @@
 use std::fmt;
 use std::fs::File;
 use std::io;
+use std::num::NonZeroU64;
 use std::ops::{Deref, Range};
 use std::path::{Path, PathBuf};
 
-use memmap2::{Advice, Mmap, MmapOptions};
+use memmap2::{Advice, Mmap, MmapOptions, UncheckedAdvice};
+use rustix::fs::{Advice as FileAdvice, fadvise};
 
 use super::constant::Constant;
 use super::error::StorageError;
@@ -72,6 +74,18 @@ impl Mapping {
                 Err(e) => return Err(failed(e)),
             }
         }
+    }
+}
+
+impl Mapping {
+    /// Lets go what memory the mapped bytes take, here and in the page cache; they are read again when they are touched.
+    pub fn release(&self) {
+        let Bytes::Mapped { map, file } = &self.bytes else { return };
+        // SAFETY: the mapping is of a file, shared and read-only: a page that is dropped comes back with the file's
+        // bytes, which are the same that it had. Nobody's reference to them becomes invalid.
+        let _ = unsafe { map.unchecked_advise(UncheckedAdvice::DontNeed) };
+        // What others map or have not written stays; it is not there because of us.
+        let _ = fadvise(file, self.offset, NonZeroU64::new(self.len() as u64), FileAdvice::DontNeed);
     }
 }
 

@@ -232,3 +232,23 @@ fn bulk_and_direct_reads_leave_no_pages_behind() {
         assert_eq!(cached_pages(&path), Some(0), "{direct:?}");
     }
 }
+
+#[test]
+fn a_mapping_that_is_released_leaves_no_pages_behind() {
+    let (_dir, path, bytes) = file_of(1 << 20);
+    let file = DataFile::open(&path).unwrap();
+    let map = file.map(0, bytes.len()).unwrap();
+    let drop_all =
+        || data_file::advise(&fs::File::open(&path).unwrap(), 0, file.len(), rustix::fs::Advice::DontNeed);
+    drop_all();
+    let is_seen = cached_pages(&path) == Some(0);
+    map.populate(0..bytes.len()).unwrap();
+    assert!(map[..] == bytes[..]);
+    drop_all();
+    assert!(!is_seen || cached_pages(&path) > Some(0), "what is mapped stays");
+    map.release();
+    assert!(!is_seen || cached_pages(&path) == Some(0), "{:?}", cached_pages(&path));
+    assert!(map[..] == bytes[..], "they come again");
+    // There is nothing to let go.
+    DataFile::constant("built in", b"bytes").map(0, 5).unwrap().release();
+}

@@ -13,12 +13,10 @@ use crate::board::{Device, DeviceKind, Finding, Memory, Root, Verdict, device_of
 use crate::config::Settings;
 use crate::daemon::{EMBEDDED_NAME, MemoryPlan, Place, open_model, place_of};
 use crate::model::{HParams, ModelFile, read_hparams};
-use crate::ple::TableLayout;
+use crate::ple::{FEW_ROWS_PER_S, TableLayout};
 
 /// Largest buffer that memory speed is measured with, bytes: no cache of a small board holds it.
 const MAX_BUFFER_BYTES: u64 = 256 << 20;
-/// Below this a prompt waits for its rows: a Pi 5 computes about 130 prompt tokens of E2B in a second.
-const FEW_ROWS_PER_S: f64 = 300.0;
 /// What a card of the slowest class with a promise (A1: 1500 reads a second) surely gives.
 const CARD_ROWS_PER_S: f64 = 1000.0;
 /// Below this an answer comes slower than it is read aloud, tokens a second.
