@@ -69,6 +69,22 @@ pub trait Backend: Send + 'static {
     /// Unparks `engine` from now on whenever [`has_rows`](Self::has_rows) may have become true.
     fn wake(&mut self, engine: Thread);
 
+    /// What is known of the rows that are wanted most, for [`warm`](Self::warm) in another process.
+    fn hot_rows(&self) -> Option<Vec<u8>> {
+        None
+    }
+
+    /// Takes note of rows that will be wanted. Returns how many there are to be read.
+    ///
+    /// # Errors
+    /// If that is not what [`hot_rows`](Self::hot_rows) gave for such a model.
+    fn warm(&mut self, _hot_rows: &[u8]) -> Result<usize, String> {
+        Ok(0)
+    }
+
+    /// Goes on reading them in the background. Called between steps and when woken; returns at once.
+    fn warm_on(&mut self) {}
+
     /// Runs the spans and calls `choose` with the index of each span that wants logits and the logits
     /// `[n_vocab]` of its last token, in the order of the spans. A call that ran nothing has advanced no sequence,
     /// has not called `choose`, and may be made again without the spans that it names, of which there is

@@ -16,7 +16,7 @@ use super::event::{Event, Failure};
 use super::info::{BackendInfo, ModelInfo};
 use super::life::Life;
 use super::options::EngineOptions;
-use super::persist::restore_sessions;
+use super::persist::{restore_sessions, warm_rows};
 use super::request::{Limits, Request};
 use super::sessions::{Session, SessionDraft, SessionError, SessionKey, Sessions};
 use super::shared::Shared;
@@ -133,6 +133,7 @@ impl<B: Backend> Engine<B> {
         let shared = Arc::new(Shared::new(&options, kv_bytes_bound));
         if let Some(store) = &store {
             restore_sessions(store, &shared.sessions);
+            warm_rows(store, &mut backend);
             shared.with_stats(|s| s.store = Some(store.stats()));
         }
         // Never full: places bound what can be on its way.

@@ -124,6 +124,21 @@ impl Backend for ModelBackend {
         seq.tickets.front().is_none_or(Ticket::has_arrived)
     }
 
+    fn hot_rows(&self) -> Option<Vec<u8>> {
+        self.rows.as_ref()?.store.hot_rows()
+    }
+
+    fn warm(&mut self, hot_rows: &[u8]) -> Result<usize, String> {
+        let Some(rows) = &mut self.rows else { return Ok(0) };
+        rows.store.warm(hot_rows).map_err(|e| e.to_string())
+    }
+
+    fn warm_on(&mut self) {
+        if let Some(rows) = &mut self.rows {
+            rows.store.warm_on();
+        }
+    }
+
     fn wake(&mut self, engine: Thread) {
         if let Some(rows) = &self.rows {
             rows.store.wake(engine);

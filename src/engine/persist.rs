@@ -4,11 +4,15 @@
 //! first did, what was computed ahead, and what a session has come to once nobody talks. Of these only what saves
 //! enough computing beside what is on the disk already: every write wears a card.
 //!
+//! Which rows of the per-layer embedding table are wanted most is written now and then, and they are read again by
+//! the next process.
+//!
 //! Pieces are written one at a time between two steps, so that there are never copies of more than one. A prompt that
 //! the disk knows more of than the memory waits, as one does that another sequence is computing, while a thread reads;
 //! the others go on.
 
 use std::collections::VecDeque;
+use std::hash::{DefaultHasher, Hash, Hasher};
 use std::sync::mpsc::{Receiver, TryRecvError, channel};
 use std::thread;
 use std::time::{Duration, Instant};
@@ -30,6 +34,9 @@ const QUIET: Duration = Duration::from_secs(60);
 /// The table of sessions is written no more often.
 const TABLE_INTERVAL: Duration = Duration::from_secs(300);
 const TABLE: &str = "sessions";
+/// The list of the rows wanted most is written no more often, but for the end: it is what a power cut may cost.
+const ROWS_INTERVAL: Duration = Duration::from_secs(3600);
+const ROWS: &str = "rows";
 
 /// What the worker has to do with the disk.
 #[derive(Debug)]
@@ -40,6 +47,7 @@ pub(super) struct Persisting {
     /// What is being read: the tokens of its blocks, and what comes of it.
     restoring: Option<(Vec<u32>, Receiver<Option<Restored>>)>,
     table: WrittenTable,
+    rows: WrittenRows,
 }
 
 /// The state of the table of sessions that the disk has.
@@ -50,12 +58,21 @@ struct WrittenTable {
     at: Instant,
 }
 
+/// The list of rows that the disk has.
+#[derive(Debug)]
+struct WrittenRows {
+    /// Of the list: what has not changed is not written again.
+    hash: u64,
+    at: Instant,
+}
+
 impl Persisting {
     /// For the engine's thread, which is woken when something was written.
     pub(super) fn new(store: PrefixStore) -> Self {
         store.wake(thread::current());
         let table = WrittenTable { version: 0, n_changes: 0, at: Instant::now() };
-        Self { store, worth: VecDeque::new(), restoring: None, table }
+        let rows = WrittenRows { hash: 0, at: Instant::now() };
+        Self { store, worth: VecDeque::new(), restoring: None, table, rows }
     }
 
     /// Forgets of `tokens` what comes behind the first `n_shared`. Those may go with it, since pieces go whole; what
@@ -78,6 +95,16 @@ pub(super) fn restore_sessions(store: &PrefixStore, sessions: &Sessions) {
         && let Err(why) = sessions.restore(&record)
     {
         log::warn!("sessions are not restored: {why}");
+    }
+}
+
+/// Has the rows read again that the process before this one wanted most.
+pub(super) fn warm_rows<B: Backend>(store: &PrefixStore, backend: &mut B) {
+    let Some(record) = store.record(ROWS) else { return };
+    match backend.warm(&record) {
+        Ok(0) => {}
+        Ok(n_rows) => log::info!(n_rows; "rows that were wanted most are read again"),
+        Err(why) => log::warn!("rows are not read again: {why}"),
     }
 }
 
@@ -194,6 +221,7 @@ impl<B: Backend> Worker<B> {
         let due: Vec<Vec<u32>> = due.map(take).collect();
         due.iter().for_each(|tokens| self.write_if_worth_it(tokens));
         self.write_table(now, ending);
+        self.write_hot_rows(now, ending);
         while let Some(disk) = self.disk.as_ref().filter(|disk| disk.store.is_idle())
             && let Some(tokens) = disk.worth.front()
         {
@@ -220,7 +248,23 @@ impl<B: Backend> Worker<B> {
         let is_table_due = disk.table.n_changes != self.shared.sessions.n_changes();
         let table = is_table_due.then(|| disk.table.at + TABLE_INTERVAL);
         let sessions = self.held.values().filter_map(|held| held.unwritten_since?.checked_add(QUIET));
-        sessions.chain(table).min()
+        let rows = disk.rows.at.checked_add(ROWS_INTERVAL);
+        sessions.chain(table).chain(rows).min()
+    }
+
+    fn write_hot_rows(&mut self, now: Instant, ending: bool) {
+        let Some(Persisting { store, rows, .. }) = &mut self.disk else { return };
+        if !ending && now < rows.at + ROWS_INTERVAL {
+            return;
+        }
+        let list = self.backend.hot_rows();
+        let mut hasher = DefaultHasher::new();
+        list.hash(&mut hasher);
+        let hash = hasher.finish();
+        // Where too much waits to be written it is tried again in the next turn.
+        if hash == rows.hash || list.is_none_or(|list| store.write_record(ROWS, list)) {
+            *rows = WrittenRows { hash, at: now };
+        }
     }
 
     /// What is new or gone is written at once, uses now and then.

@@ -97,6 +97,7 @@ impl<B: Backend> Worker<B> {
             self.fill_slots(now);
             self.take_restored();
             self.look_for_rows();
+            self.backend.warm_on();
             self.begin_what_can();
             let is_over = self.shared.is_over();
             self.write_what_is_due(now, is_over);

@@ -113,6 +113,37 @@ impl RowCache {
         self.index[id as usize] = slot as u32 + 1;
     }
 
+    pub(super) fn is_empty(&self) -> bool {
+        self.slots.is_empty()
+    }
+
+    /// Whether a row could be kept without another's being let go.
+    pub(super) fn has_room(&self) -> bool {
+        self.slots.len() < self.n_slots
+    }
+
+    /// Whether as much of the row is here.
+    pub(super) fn holds(&self, id: u32, n_bytes: usize) -> bool {
+        self.slot_of(id).is_some_and(|slot| self.slots[slot].n_bytes as usize >= n_bytes)
+    }
+
+    /// Keeps a row that was wanted so often before the process began, if there is room.
+    pub(super) fn warm(&mut self, id: u32, count: u8, row: &[u8]) {
+        if self.has_room() || self.slot_of(id).is_some() {
+            let known = &mut self.counts[id as usize];
+            *known = count.max(*known);
+            self.insert(id, row);
+        }
+    }
+
+    /// The rows that are here, and how often they were wanted of late; those wanted most first.
+    pub(super) fn rows_by_count(&self) -> Vec<(u32, u8)> {
+        let mut rows: Vec<(u32, u8)> =
+            self.slots.iter().map(|slot| (slot.id, self.counts[slot.id as usize])).collect();
+        rows.sort_by_key(|&(id, count)| (std::cmp::Reverse(count), id));
+        rows
+    }
+
     /// Of the next slots the one whose row is wanted least, if that is not more than `count`. Moves on.
     fn victim(&mut self, count: u8) -> Option<usize> {
         let n = self.slots.len();

@@ -83,6 +83,9 @@ pub enum PleError {
         /// What is wrong with it.
         why: &'static str,
     },
+    /// What is said to be a record of the rows wanted most is none of this table.
+    #[error("the list of rows that were wanted most {0}")]
+    HotRows(&'static str),
     /// The reader threads are gone.
     #[error("reading of rows has stopped")]
     Stopped,

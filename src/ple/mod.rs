@@ -24,6 +24,7 @@ mod rows;
 mod source;
 mod stats;
 mod store;
+mod warm;
 
 use std::fmt;
 use std::str::FromStr;
@@ -147,6 +148,8 @@ pub enum Urgency {
     Now,
     /// Rows for later, such as the next chunk of a prompt.
     Ahead,
+    /// Nobody has asked for these yet. They are read one at a time when nothing else is to be begun.
+    Whenever,
 }
 
 #[cfg(test)]

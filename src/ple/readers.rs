@@ -171,12 +171,43 @@ pub(super) struct Shared {
     counters: Arc<ReadCounters>,
 }
 
+#[derive(Default)]
 struct Queue {
     /// Taken first.
     urgent: VecDeque<Read>,
     ahead: VecDeque<Read>,
+    /// Taken last, and one at a time.
+    whenever: VecDeque<Read>,
+    /// One of these is being read.
+    is_whenever_read: bool,
     /// No more reads are taken: the store goes away, or a reader thread died of a broken invariant.
     closed: bool,
+}
+
+impl Queue {
+    fn len(&self) -> usize {
+        self.urgent.len() + self.ahead.len() + self.whenever.len()
+    }
+
+    fn has_next(&self) -> bool {
+        let may_be_whenever = !self.is_whenever_read && !self.whenever.is_empty();
+        !self.urgent.is_empty() || !self.ahead.is_empty() || may_be_whenever
+    }
+
+    fn take_next(&mut self) -> Option<(Read, Urgency)> {
+        if let Some(read) = self.urgent.pop_front() {
+            return Some((read, Urgency::Now));
+        }
+        if let Some(read) = self.ahead.pop_front() {
+            return Some((read, Urgency::Ahead));
+        }
+        if self.is_whenever_read {
+            return None;
+        }
+        let read = self.whenever.pop_front()?;
+        self.is_whenever_read = true;
+        Some((read, Urgency::Whenever))
+    }
 }
 
 impl Shared {
@@ -186,13 +217,14 @@ impl Shared {
         if queue.closed {
             return Err(PleError::Stopped);
         }
-        let (waiting, more) = (queue.urgent.len() + queue.ahead.len(), reads.len());
+        let (waiting, more) = (queue.len(), reads.len());
         if waiting + more > MAX_WAITING {
             return Err(PleError::Busy { waiting, more, limit: MAX_WAITING });
         }
         match urgency {
             Urgency::Now => queue.urgent.extend(reads),
             Urgency::Ahead => queue.ahead.extend(reads),
+            Urgency::Whenever => queue.whenever.extend(reads),
         }
         drop(queue);
         if more == 1 {
@@ -208,6 +240,7 @@ impl Shared {
         let mut queue = lock(&self.queue);
         queue.urgent.retain(|read| !Arc::ptr_eq(&read.batch, batch));
         queue.ahead.retain(|read| !Arc::ptr_eq(&read.batch, batch));
+        queue.whenever.retain(|read| !Arc::ptr_eq(&read.batch, batch));
     }
 
     pub(super) fn bell(&self) -> &Arc<Bell> {
@@ -228,20 +261,19 @@ impl Shared {
         queue.closed = true;
         queue.urgent.clear();
         queue.ahead.clear();
+        queue.whenever.clear();
         self.queued.notify_all();
     }
 
-    fn next(&self) -> Option<Read> {
+    fn next(&self) -> Option<(Read, Urgency)> {
         let queue = lock(&self.queue);
-        let mut queue = self
-            .queued
-            .wait_while(queue, |q| q.urgent.is_empty() && q.ahead.is_empty() && !q.closed)
-            .unwrap_or_else(PoisonError::into_inner);
-        queue.urgent.pop_front().or_else(|| queue.ahead.pop_front())
+        let has_none = |q: &mut Queue| !q.closed && !q.has_next();
+        let mut queue = self.queued.wait_while(queue, has_none).unwrap_or_else(PoisonError::into_inner);
+        queue.take_next()
     }
 
     fn serve(&self, mut buffer: AlignedBytes) {
-        while let Some(read) = self.next() {
+        while let Some((read, urgency)) = self.next() {
             let mut pauses = RETRY_PAUSES.iter();
             let outcome = loop {
                 match self.attempt(&read, &mut buffer) {
@@ -255,6 +287,10 @@ impl Shared {
                 }
             };
             read.finish(outcome);
+            if urgency == Urgency::Whenever {
+                lock(&self.queue).is_whenever_read = false;
+                self.queued.notify_one();
+            }
         }
     }
 
@@ -303,7 +339,7 @@ impl Readers {
             }
         }
 
-        let queue = Mutex::new(Queue { urgent: VecDeque::new(), ahead: VecDeque::new(), closed: false });
+        let queue = Mutex::new(Queue::default());
         let shared = Arc::new(Shared {
             source,
             verifier,

@@ -87,8 +87,8 @@ pub struct Times {
     pub p50: Duration,
     /// What 99 of 100 do not exceed.
     pub p99: Duration,
-    /// How many are below each bound.
-    below: [u64; N_BOUNDS],
+    /// How many are below each bound of [`cumulative`](Self::cumulative).
+    pub below: [u64; N_BOUNDS],
 }
 
 impl Times {

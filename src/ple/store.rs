@@ -17,6 +17,7 @@ use super::readers::{Batch, Readers, RowCopy, Verifier};
 use super::rows::{RowBytes, Rows};
 use super::source::{Mapped, TableSource};
 use super::stats::{Durations, ReadCounters, Stats};
+use super::warm::{self, Warming};
 use super::{Mode, Options, RowRequest, TableLayout, Urgency};
 
 /// Rows of one table by number.
@@ -38,9 +39,10 @@ enum Backing {
     Resident(Arc<AlignedBytes>),
     Storage {
         readers: Readers,
-        cache: RowCache,
+        cache: Box<RowCache>,
         /// Batches whose rows are not in the cache yet.
         uncached: Vec<Weak<Batch>>,
+        warming: Warming,
     },
 }
 
@@ -92,8 +94,8 @@ impl RowStore {
         let verifier = checksums.map(|checksums| Verifier { checksums, layout, file: Arc::clone(&file) });
         let readers =
             Readers::start(over(source), verifier, n_threads, max_read_bytes, Arc::clone(&counters))?;
-        let cache = RowCache::new(cache_bytes, layout.row_bytes, layout.n_rows)?;
-        let backing = Backing::Storage { readers, cache, uncached: Vec::new() };
+        let cache = Box::new(RowCache::new(cache_bytes, layout.row_bytes, layout.n_rows)?);
+        let backing = Backing::Storage { readers, cache, uncached: Vec::new(), warming: Warming::default() };
         Ok(Self::new(file, layout, mode, backing, verifies, counters))
     }
 
@@ -168,7 +170,7 @@ impl RowStore {
                 let bytes = RowBytes::Table(Arc::clone(table));
                 State::Ready(Rows { ranges, bytes })
             }
-            Backing::Storage { readers, cache, uncached } => {
+            Backing::Storage { readers, cache, uncached, .. } => {
                 harvest(cache, uncached, &self.file);
                 let (bytes, misses) = look_up(cache, &wanted);
                 cost.misses = misses.len() as u64;
@@ -249,6 +251,38 @@ impl RowStore {
         }
         let ranges = std::mem::take(&mut outstanding.ranges);
         Ok(Awaited::Rows(Rows { ranges, bytes: RowBytes::Batch(bytes) }))
+    }
+
+    /// Which rows the cache holds and how much each is wanted, as bytes for another process: see [`warm`](Self::warm).
+    /// `None` if there is no cache, or nothing in it.
+    pub fn hot_rows(&self) -> Option<Vec<u8>> {
+        let Backing::Storage { cache, .. } = &self.backing else { return None };
+        (!cache.is_empty()).then(|| warm::record(cache, self.layout))
+    }
+
+    /// Will fill what is free of the cache with these rows, which [`hot_rows`](Self::hot_rows) gave, hottest first, while
+    /// [`warm_on`](Self::warm_on) is called. Returns how many.
+    ///
+    /// # Errors
+    /// If the bytes are no such list, or one of another table.
+    pub fn warm(&mut self, hot_rows: &[u8]) -> Result<usize, PleError> {
+        let wanted = Warming::new(hot_rows, self.layout)?;
+        let Backing::Storage { warming, cache, .. } = &mut self.backing else { return Ok(0) };
+        if cache.has_room() {
+            *warming = wanted;
+        }
+        Ok(warming.n_left())
+    }
+
+    /// Goes on with that: to be called now and then, and whenever [`wake`](Self::wake) wakes. Returns at once, with how
+    /// many rows are left.
+    pub fn warm_on(&mut self) -> usize {
+        let Backing::Storage { readers, cache, warming, .. } = &mut self.backing else { return 0 };
+        // What does not come is not needed: whoever wants it asks for it.
+        if warming.n_left() > 0 && warming.go_on(cache, readers.shared(), self.layout, &self.file).is_err() {
+            *warming = Warming::default();
+        }
+        warming.n_left()
     }
 
     /// Unparks `thread` from now on whenever rows have arrived, or turned out not to be had, that were not in memory when

@@ -7,6 +7,7 @@ use super::*;
 use crate::storage::DataFile;
 
 mod faults;
+mod warm;
 
 const MODES: [Mode; 3] = [Mode::Direct, Mode::Mmap, Mode::Resident];
 
@@ -270,13 +271,13 @@ fn what_a_batch_costs() {
     let part = |id, n_bytes| RowRequest { id, n_bytes };
     let mut store = table.store(Mode::Direct, 1 << 20);
     let pending = store.submit_parts(&[part(1, 2016), part(1, 5040), part(2, 2016)], Urgency::Now).unwrap();
-    assert_eq!(pending.cost(), Cost { misses: 2, bytes: 5040 + 2016 });
+    assert_eq!(pending.cost(), Cost { distinct: 2, misses: 2, bytes: 5040 + 2016 });
     store.wait(pending).unwrap();
     let pending = store.submit(&[1, 2]).unwrap();
-    assert_eq!(pending.cost(), Cost { misses: 1, bytes: 5040 });
+    assert_eq!(pending.cost(), Cost { distinct: 2, misses: 1, bytes: 5040 });
     table.check(&store.wait(pending).unwrap(), &[1, 2]);
     let pending = table.store(Mode::Resident, 0).submit(&[1, 2]).unwrap();
-    assert_eq!(pending.cost(), Cost::default());
+    assert_eq!(pending.cost(), Cost { distinct: 2, ..Cost::default() });
 }
 
 #[test]

@@ -28,5 +28,6 @@ mod support;
 mod talks;
 mod terminal;
 mod tls;
+mod warm;
 mod web;
 mod week;

@@ -55,12 +55,12 @@ pub(crate) fn engine_with(
     engine_over(file, model, options, None, open)
 }
 
-fn load(file: &ModelFile) -> Model {
+pub(crate) fn load(file: &ModelFile) -> Model {
     let compute = Arc::new(Compute { pool: Pool::new(2).unwrap(), kernels: Kernels::detect() });
     Model::load(file, compute).unwrap()
 }
 
-fn engine_over(
+pub(crate) fn engine_over(
     mut file: ModelFile,
     model: Model,
     options: EngineOptions,
