@@ -28,6 +28,10 @@ fn units(format: BlockFormat) -> Option<&'static [Units]> {
     match format {
         BlockFormat::Q4_0 => Some(&[HALF, Units { n_bytes: 4, n: 4 }]),
         BlockFormat::Q8_0 => Some(&[HALF, Units { n_bytes: 4, n: 8 }]),
+        // Scale and scale of minima, packed scales and minima in three words, nibbles.
+        BlockFormat::Q4K => Some(&[HALF, HALF, Units { n_bytes: 4, n: 35 }]),
+        // The same, with fifth bits before the nibbles.
+        BlockFormat::Q5K => Some(&[HALF, HALF, Units { n_bytes: 4, n: 43 }]),
         // Low bits, high bits, scales of a byte, and their scale.
         BlockFormat::Q6K => Some(&[
             Units { n_bytes: 4, n: 32 },

@@ -1,5 +1,7 @@
 //! Dot products of sixteen interleaved rows: a vector is four codes, or a scale, of every row.
 //!
+//! Here are the 32-element formats and Q6_K; [`super::interleaved_k`] has Q4_K and Q5_K.
+//!
 //! Weights come as one stream and need no rearranging. For each block the sums of all rows are in one vector for each token, exact
 //! integers that begin with what the offset of the codes takes off; they are scaled and added to the tokens' sums at its end.
 
@@ -8,9 +10,9 @@ use crate::quant::{Block32, Block256, Codes, Q4_0, Q6K, Q8_0};
 use std::arch::x86_64::*;
 
 /// Tokens that a step takes: the sums of each, of a block and of all, stay in registers.
-const STEP: usize = 8;
+pub(super) const STEP: usize = 8;
 /// How far ahead of the computation weights are asked for: longer than memory takes to answer. Unit: bytes.
-const AHEAD_BYTES: usize = 4096;
+pub(super) const AHEAD_BYTES: usize = 4096;
 /// Quads of codes of a 32-element block.
 const QUADS: usize = 8;
 
@@ -80,6 +82,7 @@ macro_rules! in_steps {
         }
     }};
 }
+pub(super) use in_steps;
 
 /// Dot products of interleaved rows in a 32-element format with every token of `x`.
 ///

@@ -4,11 +4,12 @@
 #![allow(clippy::needless_range_loop)]
 
 mod interleaved;
+mod interleaved_k;
 mod lanes;
 
 use super::panel::Panel;
 use super::{Avx2, F16Rows, F32Batch, Isa, PANEL_ROWS, PanelDots, Q8Batch, Q8KBatch, TILE_ROWS, TileDots};
-use crate::quant::{BlockFormat, Q4_0, Q8_0, can_interleave, with_block32, with_block256};
+use crate::quant::{BlockFormat, Q4_0, Q4K, Q5K, Q8_0, can_interleave, with_block32, with_block256};
 use half::f16;
 
 /// Proof that the CPU has AVX-512 F, BW, VL and VNNI, and what [`Avx2`] proves.
@@ -121,6 +122,10 @@ impl Isa for Avx512Vnni {
         match format {
             // SAFETY: features by `self`, lengths by `check`.
             BlockFormat::Q6K => unsafe { interleaved::dot_q6_k(rows, x, out) },
+            // SAFETY: as above.
+            BlockFormat::Q5K => unsafe { interleaved_k::dot_k::<Q5K>(rows, x, out) },
+            // SAFETY: as above.
+            BlockFormat::Q4K => unsafe { interleaved_k::dot_k::<Q4K>(rows, x, out) },
             _ => panic!("{} is not interleaved", format.name()),
         }
     }

@@ -19,7 +19,9 @@ mod quantize;
 
 use super::panel::{Panel, Quad};
 use super::{F16Rows, F32Batch, Isa, PANEL_ROWS, PanelDots, Q8Batch, Q8KBatch, TILE_ROWS, TileDots};
-use crate::quant::{BlockFormat, Codes, Q4_0, Q6K, Q8_0, can_interleave, with_block32, with_block256};
+use crate::quant::{
+    BlockFormat, Codes, Q4_0, Q4K, Q5K, Q6K, Q8_0, can_interleave, with_block32, with_block256,
+};
 use half::f16;
 use lanes::Sums;
 use std::arch::aarch64::*;
@@ -219,6 +221,10 @@ impl Isa for Neon {
         match format {
             // SAFETY: lengths by `check`.
             BlockFormat::Q6K => unsafe { interleaved::dot256_widening::<Q6K>(rows, x, out) },
+            // SAFETY: as above.
+            BlockFormat::Q5K => unsafe { interleaved::dot256_widening::<Q5K>(rows, x, out) },
+            // SAFETY: as above.
+            BlockFormat::Q4K => unsafe { interleaved::dot256_widening::<Q4K>(rows, x, out) },
             _ => panic!("{} is not interleaved", format.name()),
         }
     }
@@ -318,6 +324,10 @@ impl Isa for NeonDot {
         match format {
             // SAFETY: lengths by `check`; `self` proves that the CPU has the dot product instruction.
             BlockFormat::Q6K => unsafe { interleaved::dot256_with_dotprod::<Q6K>(rows, x, out) },
+            // SAFETY: as above.
+            BlockFormat::Q5K => unsafe { interleaved::dot256_with_dotprod::<Q5K>(rows, x, out) },
+            // SAFETY: as above.
+            BlockFormat::Q4K => unsafe { interleaved::dot256_with_dotprod::<Q4K>(rows, x, out) },
             _ => panic!("{} is not interleaved", format.name()),
         }
     }

@@ -3,8 +3,9 @@
 use super::super::super::PANEL_ROWS;
 use super::super::super::panel::{Source, Unpacked32, Unpacked256};
 use super::super::{nibbles, widen_halves};
-use crate::quant::{Block32, Block256, Q4_0, Q6K, Q8_0};
+use crate::quant::{Block32, Block256, Q4_0, Q4K, Q5K, Q6K, Q8_0};
 use std::arch::aarch64::*;
+use std::array::from_fn;
 use std::marker::PhantomData;
 
 /// A 32-element format whose interleaved codes can be had as vectors.
@@ -42,26 +43,53 @@ impl Interleaved32 for Q8_0 {
 
 /// A 256-element format whose interleaved codes and scales can be had as vectors.
 pub(in super::super) trait Interleaved256: Block256 {
-    /// Codes `128 * half + 32 * RUN + 16 * side` and the 15 after it of four rows, whose first codes stand at `codes`.
-    ///
-    /// # Safety
-    /// `codes` are in a group of sixteen blocks; RUN is below 4, `half` and `side` below 2.
-    unsafe fn load_quads<const RUN: usize>(codes: *const u8, half: usize, side: usize) -> [int8x16_t; 4];
+    /// Scales and minima of a group of sixteen blocks, if they must be unpacked: a byte each, of all rows for each group of columns.
+    type Unpacked;
 
-    /// The scales of codes `16 * g..16 * g + 16` of eight rows from `row` on.
+    /// Codes `128 * half + 32 * RUN + 16 * side` and the 15 after it of four rows, whose first units stand at `rows` in every part of
+    /// the blocks whose units have four bytes.
     ///
     /// # Safety
-    /// `group` is sixteen blocks, `g` below 16, and `row` at most 8.
-    unsafe fn load_scales(group: *const u8, g: usize, row: usize) -> [int32x4_t; 2];
+    /// `rows` are in a group of sixteen blocks; RUN is below 4, `half` and `side` below 2.
+    unsafe fn load_quads<const RUN: usize>(rows: *const u8, half: usize, side: usize) -> [int8x16_t; 4];
+
+    /// Unpacks the scales and minima.
+    ///
+    /// # Safety
+    /// `group` is sixteen blocks.
+    unsafe fn unpack_scales(group: *const u8) -> Self::Unpacked;
+
+    /// The scales of columns `GROUP * g` and those after it of eight rows from `row` on.
+    ///
+    /// # Safety
+    /// `group` is sixteen blocks, there is a `g`-th group of columns, and `row` is at most 8.
+    unsafe fn load_scales(
+        group: *const u8,
+        unpacked: &Self::Unpacked,
+        g: usize,
+        row: usize,
+    ) -> [int32x4_t; 2];
+
+    /// The minima, likewise; zero without [`HAS_MIN`](Block256::HAS_MIN).
+    ///
+    /// # Safety
+    /// As for [`load_scales`](Self::load_scales).
+    #[inline(always)]
+    unsafe fn load_mins(_unpacked: &Self::Unpacked, _g: usize, _row: usize) -> [int32x4_t; 2] {
+        // SAFETY: NEON, as always.
+        [unsafe { vdupq_n_s32(0) }; 2]
+    }
 }
 
 impl Interleaved256 for Q6K {
+    type Unpacked = ();
+
     #[inline(always)]
-    unsafe fn load_quads<const RUN: usize>(codes: *const u8, half: usize, side: usize) -> [int8x16_t; 4] {
+    unsafe fn load_quads<const RUN: usize>(rows: *const u8, half: usize, side: usize) -> [int8x16_t; 4] {
         // SAFETY: the caller's promise; high bits stand behind all low ones.
         unsafe {
-            let low = codes.add(64 * (16 * half + 4 * side));
-            let high = codes.add(128 * PANEL_ROWS + 64 * (8 * half + 4 * side));
+            let low = rows.add(64 * (16 * half + 4 * side));
+            let high = rows.add(128 * PANEL_ROWS + 64 * (8 * half + 4 * side));
             [
                 q6_k_quad::<RUN, 0>(low, high),
                 q6_k_quad::<RUN, 1>(low, high),
@@ -72,12 +100,143 @@ impl Interleaved256 for Q6K {
     }
 
     #[inline(always)]
-    unsafe fn load_scales(group: *const u8, g: usize, row: usize) -> [int32x4_t; 2] {
+    unsafe fn unpack_scales(_group: *const u8) {}
+
+    #[inline(always)]
+    unsafe fn load_scales(group: *const u8, _unpacked: &(), g: usize, row: usize) -> [int32x4_t; 2] {
         // SAFETY: the caller's promise: scales are bytes 192..208 of a block.
+        unsafe { widen_bytes(vld1_s8(group.add(PANEL_ROWS * (192 + g) + row).cast())) }
+    }
+}
+
+/// Scales and minima of Q4_K and Q5_K, of all rows for each group of columns.
+pub(in super::super) struct SixBits {
+    scales: [[i8; PANEL_ROWS]; 8],
+    mins: [[i8; PANEL_ROWS]; 8],
+}
+
+impl SixBits {
+    /// See [`crate::quant::unpack_scales_and_mins`] for where they stand.
+    ///
+    /// # Safety
+    /// `group` is sixteen blocks that begin as those of Q4_K do.
+    #[inline(always)]
+    unsafe fn unpack(group: *const u8) -> Self {
+        let mut unpacked = Self { scales: [[0; PANEL_ROWS]; 8], mins: [[0; PANEL_ROWS]; 8] };
+        // SAFETY: the caller's promise: behind two halves stand three words, of which each vector takes a byte of every row; sixteen
+        // bytes are written to sixteen bytes.
         unsafe {
-            let scales = vmovl_s8(vld1_s8(group.add(PANEL_ROWS * (192 + g) + row).cast()));
-            [vmovl_s16(vget_low_s16(scales)), vmovl_high_s16(scales)]
+            let words = |i: usize| vld4q_u8(group.add(PANEL_ROWS * (4 + 4 * i)));
+            let bytes = |w: uint8x16x4_t| [w.0, w.1, w.2, w.3];
+            let (a, b, c) = (bytes(words(0)), bytes(words(1)), bytes(words(2)));
+            let six = vdupq_n_u8(0x3f);
+            for k in 0..4 {
+                let store = |to: &mut [i8; PANEL_ROWS], bytes| vst1q_u8(to.as_mut_ptr().cast(), bytes);
+                store(&mut unpacked.scales[k], vandq_u8(a[k], six));
+                store(&mut unpacked.mins[k], vandq_u8(b[k], six));
+                // Four low bits stand in the third word, two high ones on top of the others.
+                store(
+                    &mut unpacked.scales[k + 4],
+                    vandq_u8(vsliq_n_u8::<4>(c[k], vshrq_n_u8::<6>(a[k])), six),
+                );
+                store(
+                    &mut unpacked.mins[k + 4],
+                    vsliq_n_u8::<4>(vshrq_n_u8::<4>(c[k]), vshrq_n_u8::<6>(b[k])),
+                );
+            }
         }
+        unpacked
+    }
+
+    #[inline(always)]
+    fn load(of_group: &[i8; PANEL_ROWS], row: usize) -> [int32x4_t; 2] {
+        // SAFETY: eight bytes are read from eight bytes.
+        widen_bytes(unsafe { vld1_s8(of_group[row..row + 8].as_ptr()) })
+    }
+}
+
+impl Interleaved256 for Q4K {
+    type Unpacked = SixBits;
+
+    #[inline(always)]
+    unsafe fn load_quads<const RUN: usize>(rows: *const u8, half: usize, side: usize) -> [int8x16_t; 4] {
+        // SAFETY: nibbles are bytes 16..144 of a block.
+        unsafe { nibble_quads::<RUN>(rows.add(16 * PANEL_ROWS), half, side) }
+    }
+
+    #[inline(always)]
+    unsafe fn unpack_scales(group: *const u8) -> SixBits {
+        // SAFETY: the caller's promise.
+        unsafe { SixBits::unpack(group) }
+    }
+
+    #[inline(always)]
+    unsafe fn load_scales(_group: *const u8, unpacked: &SixBits, g: usize, row: usize) -> [int32x4_t; 2] {
+        SixBits::load(&unpacked.scales[g], row)
+    }
+
+    #[inline(always)]
+    unsafe fn load_mins(unpacked: &SixBits, g: usize, row: usize) -> [int32x4_t; 2] {
+        SixBits::load(&unpacked.mins[g], row)
+    }
+}
+
+impl Interleaved256 for Q5K {
+    type Unpacked = SixBits;
+
+    #[inline(always)]
+    unsafe fn load_quads<const RUN: usize>(rows: *const u8, half: usize, side: usize) -> [int8x16_t; 4] {
+        // SAFETY: fifth bits are bytes 16..48 of a block, bit g those of group g; nibbles are bytes 48..176.
+        unsafe {
+            let nibbles = nibble_quads::<RUN>(rows.add(48 * PANEL_ROWS), half, side);
+            let bit = vdupq_n_u8(1 << (4 * half + RUN));
+            from_fn(|i| {
+                let is_set = vtstq_u8(vld1q_u8(rows.add(16 * PANEL_ROWS + 64 * (4 * side + i))), bit);
+                vorrq_s8(nibbles[i], vreinterpretq_s8_u8(vandq_u8(is_set, vdupq_n_u8(16))))
+            })
+        }
+    }
+
+    #[inline(always)]
+    unsafe fn unpack_scales(group: *const u8) -> SixBits {
+        // SAFETY: the caller's promise.
+        unsafe { SixBits::unpack(group) }
+    }
+
+    #[inline(always)]
+    unsafe fn load_scales(_group: *const u8, unpacked: &SixBits, g: usize, row: usize) -> [int32x4_t; 2] {
+        SixBits::load(&unpacked.scales[g], row)
+    }
+
+    #[inline(always)]
+    unsafe fn load_mins(unpacked: &SixBits, g: usize, row: usize) -> [int32x4_t; 2] {
+        SixBits::load(&unpacked.mins[g], row)
+    }
+}
+
+/// Four quads of run RUN of a half and side where 32 bytes hold two runs, the even one low.
+///
+/// # Safety
+/// `nibbles` are those of four rows in a group of sixteen blocks; there are such quads.
+#[inline(always)]
+unsafe fn nibble_quads<const RUN: usize>(nibbles: *const u8, half: usize, side: usize) -> [int8x16_t; 4] {
+    from_fn(|i| {
+        // SAFETY: the caller's promise.
+        unsafe {
+            let both = vld1q_u8(nibbles.add(64 * (8 * (2 * half + RUN / 2) + 4 * side + i)));
+            let is_low = RUN.is_multiple_of(2);
+            vreinterpretq_s8_u8(if is_low { vandq_u8(both, vdupq_n_u8(15)) } else { vshrq_n_u8::<4>(both) })
+        }
+    })
+}
+
+/// Signed bytes as words.
+#[inline(always)]
+fn widen_bytes(bytes: int8x8_t) -> [int32x4_t; 2] {
+    // SAFETY: NEON, as always.
+    unsafe {
+        let wide = vmovl_s8(bytes);
+        [vmovl_s16(vget_low_s16(wide)), vmovl_high_s16(wide)]
     }
 }
 
@@ -159,15 +318,12 @@ impl<F: Interleaved256> Source<Unpacked256<8>> for Rows<'_, F> {
                     for side in 0..2 {
                         macro_rules! run {
                             ($RUN:literal) => {
-                                let g = 8 * half + 2 * $RUN + side;
-                                for (i, quad) in
-                                    F::load_quads::<$RUN>(rows, half, side).into_iter().enumerate()
-                                {
+                                let quads = F::load_quads::<$RUN>(rows, half, side);
+                                for (i, quad) in quads.into_iter().enumerate() {
                                     let quad = vsubq_s8(quad, vdupq_n_s8(F::OFFSET as i8));
-                                    vst1q_s8(block.quads[4 * g + i][row..].as_mut_ptr().cast(), quad);
+                                    let at = 4 * (8 * half + 2 * $RUN + side) + i;
+                                    vst1q_s8(block.quads[at][row..].as_mut_ptr().cast(), quad);
                                 }
-                                let scales = F::load_scales(group, g, first_row);
-                                vst1q_s32(block.scales[g][row..].as_mut_ptr(), scales[row / 4]);
                             };
                         }
                         run!(0);
@@ -176,8 +332,24 @@ impl<F: Interleaved256> Source<Unpacked256<8>> for Rows<'_, F> {
                         run!(3);
                     }
                 }
-                let d = load_halves(group.add(F::D_AT * PANEL_ROWS), first_row + row);
-                vst1q_f32(block.d[row..].as_mut_ptr(), d);
+                let halves = group.add(F::D_AT * PANEL_ROWS);
+                vst1q_f32(block.d[row..].as_mut_ptr(), load_halves(halves, first_row + row));
+                if F::HAS_MIN {
+                    let halves = halves.add(2 * PANEL_ROWS);
+                    vst1q_f32(block.dmin[row..].as_mut_ptr(), load_halves(halves, first_row + row));
+                }
+            }
+            let unpacked = F::unpack_scales(group);
+            let store = |to: &mut [i32; 8], v: [int32x4_t; 2]| {
+                vst1q_s32(to.as_mut_ptr(), v[0]);
+                vst1q_s32(to[4..].as_mut_ptr(), v[1]);
+            };
+            for g in 0..256 / F::GROUP {
+                store(&mut block.scales[g], F::load_scales(group, &unpacked, g, first_row));
+                if F::HAS_MIN {
+                    let mins = F::load_mins(&unpacked, g, first_row);
+                    store(&mut block.minus_mins[g], mins.map(|mins| vnegq_s32(mins)));
+                }
             }
         }
     }

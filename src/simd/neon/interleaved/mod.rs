@@ -228,28 +228,40 @@ unsafe fn step256<F: Interleaved256, P: RowSums, const T: usize, const V: usize>
             let mut acc: [[_; V]; T] = from_fn(|t| load_dots(&out[first + t], first_row, blocks.start));
             for b in blocks.clone() {
                 let group = rows.as_ptr().add(b * PANEL_ROWS * F::BYTES);
+                let at = |t: usize| (first + t) * n_blocks + b;
+                let unpacked = F::unpack_scales(group);
                 let mut totals = [[vdupq_n_s32(0); V]; T];
                 for half in 0..2 {
-                    for side in 0..2 {
+                    // Columns that share a scale are both sides of a run, or one.
+                    let n_sides = F::GROUP / 16;
+                    for first_side in (0..2).step_by(n_sides) {
                         macro_rules! run {
                             ($RUN:literal) => {
-                                // Codes 16 * g..16 * g + 16, which share a scale.
-                                let g = 8 * half + 2 * $RUN + side;
-                                let at = |t: usize| 16 * ((first + t) * n_blocks + b) + g;
-                                let xq: [_; T] = from_fn(|t| vld1q_s8(x.q.as_ptr().add(16 * at(t))));
+                                let sixteenth = 8 * half + 2 * $RUN + first_side;
+                                let x_at = |t: usize, side: usize| 16 * at(t) + sixteenth + side;
+                                let mut xq = [[vdupq_n_s8(0); 2]; T];
+                                for side in 0..n_sides {
+                                    for t in 0..T {
+                                        xq[t][side] = vld1q_s8(x.q.as_ptr().add(16 * x_at(t, side)));
+                                    }
+                                }
                                 let mut dots: [[_; V]; T] = from_fn(|t| {
-                                    let start = -F::OFFSET * i32::from(*x.sums.as_ptr().add(at(t)));
-                                    from_fn(|_| P::begin(start))
+                                    // No format with an offset has groups of more than one sum.
+                                    let sum = i32::from(*x.sums.as_ptr().add(x_at(t, 0)));
+                                    from_fn(|_| P::begin(-F::OFFSET * sum))
                                 });
                                 for v in 0..V {
-                                    let codes = anew(group.add(4 * (first_row + VECTOR_ROWS * v)));
-                                    let quads = F::load_quads::<$RUN>(codes, half, side);
-                                    for t in 0..T {
-                                        dots[t][v] = P::add_four::<F>(dots[t][v], quads, xq[t]);
+                                    let rows = anew(group.add(4 * (first_row + VECTOR_ROWS * v)));
+                                    for side in 0..n_sides {
+                                        let quads = F::load_quads::<$RUN>(rows, half, first_side + side);
+                                        for t in 0..T {
+                                            dots[t][v] = P::add_four::<F>(dots[t][v], quads, xq[t][side]);
+                                        }
                                     }
                                 }
                                 for v in (0..V).step_by(2) {
-                                    let scales = F::load_scales(group, g, first_row + VECTOR_ROWS * v);
+                                    let row = first_row + VECTOR_ROWS * v;
+                                    let scales = F::load_scales(group, &unpacked, sixteenth / n_sides, row);
                                     for t in 0..T {
                                         for i in 0..2 {
                                             let dots = P::end(dots[t][v + i]);
@@ -265,12 +277,24 @@ unsafe fn step256<F: Interleaved256, P: RowSums, const T: usize, const V: usize>
                         run!(3);
                     }
                 }
-                for v in 0..V {
-                    let d = load_halves(group.add(F::D_AT * PANEL_ROWS), first_row + VECTOR_ROWS * v);
-                    for t in 0..T {
-                        let xd = *x.d.as_ptr().add((first + t) * n_blocks + b);
-                        acc[t][v] = vfmaq_f32(acc[t][v], vcvtq_f32_s32(totals[t][v]), vmulq_n_f32(d, xd));
+                let d = group.add(F::D_AT * PANEL_ROWS);
+                acc = add_scaled(acc, totals, d, first_row, |t| *x.d.as_ptr().add(at(t)));
+                if F::HAS_MIN {
+                    let mut totals = [[vdupq_n_s32(0); V]; T];
+                    for g in 0..256 / F::GROUP {
+                        for v in (0..V).step_by(2) {
+                            let mins = F::load_mins(&unpacked, g, first_row + VECTOR_ROWS * v);
+                            for t in 0..T {
+                                let sums = x.sums.as_ptr().add(16 * at(t) + F::GROUP / 16 * g);
+                                let sum = (0..F::GROUP / 16).map(|i| i32::from(*sums.add(i))).sum::<i32>();
+                                for i in 0..2 {
+                                    totals[t][v + i] = vmlsq_s32(totals[t][v + i], mins[i], vdupq_n_s32(sum));
+                                }
+                            }
+                        }
                     }
+                    let dmin = d.add(2 * PANEL_ROWS);
+                    acc = add_scaled(acc, totals, dmin, first_row, |t| *x.d.as_ptr().add(at(t)));
                 }
             }
             for t in 0..T {
@@ -279,6 +303,31 @@ unsafe fn step256<F: Interleaved256, P: RowSums, const T: usize, const V: usize>
         }
     }
     T
+}
+
+/// Adds `totals`, times the scales of their rows, of which those of sixteen begin at `halves`, times that of each token.
+///
+/// # Safety
+/// Sixteen halves can be read; V vectors from `first_row` on are rows of a panel.
+#[inline(always)]
+unsafe fn add_scaled<const T: usize, const V: usize>(
+    mut acc: [[float32x4_t; V]; T],
+    totals: [[int32x4_t; V]; T],
+    halves: *const u8,
+    first_row: usize,
+    x_scale: impl Fn(usize) -> f32,
+) -> [[float32x4_t; V]; T] {
+    for v in 0..V {
+        // SAFETY: the caller's promises.
+        unsafe {
+            let scales = load_halves(halves, first_row + VECTOR_ROWS * v);
+            for t in 0..T {
+                let scales = vmulq_n_f32(scales, x_scale(t));
+                acc[t][v] = vfmaq_f32(acc[t][v], vcvtq_f32_s32(totals[t][v]), scales);
+            }
+        }
+    }
+    acc
 }
 
 /// The same pointer, of which the compiler does not know that. It would keep what it loaded for one run of codes until the next run
