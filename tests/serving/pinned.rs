@@ -5,7 +5,7 @@ use std::path::{Path, PathBuf};
 
 use pled::config::{ConfigError, Field, Fragment, Origin, Settings};
 use pled::daemon;
-use pled::engine::{Draft, Failure, Purpose};
+use pled::engine::{BLOCK_TOKENS, Draft, Failure, Purpose};
 use serde_json::{Value, json};
 use tokio::sync::oneshot;
 use tokio::task::JoinHandle;
@@ -113,7 +113,12 @@ async fn what_is_pinned_is_known_to_the_first_request_and_restored_after_a_resta
     let (n_again, _) = daemon.counted().await;
     // Of the conversation the last token, which is always run; the text is too short to be written.
     assert!(n_again <= n_text + 1, "{n_again}");
-    assert_eq!(daemon.known("/v1/chat/completions", &chat).await, n_chat);
+    // What was written is whole blocks. If the conversation came before the disk had its turn, it had filled the last one.
+    let n_restored = daemon.known("/v1/chat/completions", &chat).await;
+    assert!(
+        (n_chat..=n_chat.next_multiple_of(BLOCK_TOKENS as u64)).contains(&n_restored),
+        "{n_restored} of {n_chat}"
+    );
     daemon.stop().await;
 }
 
