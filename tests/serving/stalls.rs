@@ -149,7 +149,7 @@ async fn a_stalled_device_stops_those_who_need_it_and_nobody_else() {
     for path in ["/healthz", "/readyz", "/metrics"] {
         assert_eq!(get(server.addr, path).await.status, 200, "{path}");
     }
-    assert_eq!(stats(&server).await.active_sequences, 2);
+    await_stats(&server, "both hold their places", |s| s.active_sequences == 2).await;
 
     abandoned.abort();
     let gone =
