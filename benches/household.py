@@ -22,7 +22,8 @@ import time
 from collections.abc import Iterator
 from pathlib import Path
 
-WORDS = "kitchen hall office garden light lamp plug heater blind door radio fan morning evening left right small large old new".split()
+from clients import WORDS, percentile
+
 # What an answer may take, and a server until it is ready. Unit: s.
 ANSWER_LIMIT_S = 600
 START_LIMIT_S = 120
@@ -102,10 +103,6 @@ def free_port() -> int:
     with socket.socket() as s:
         s.bind(("127.0.0.1", 0))
         return s.getsockname()[1]
-
-
-def percentile(values: list[float], share: float) -> float:
-    return sorted(values)[min(len(values) - 1, int(share * len(values)))]
 
 
 def live(name: str, server: Server, seed: int) -> list[float]:

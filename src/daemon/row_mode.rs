@@ -66,7 +66,7 @@ pub(super) fn choose(
         // A row that cannot be read fails the request that needs it, and not the start.
         rows_per_s: (!is_small)
             .then(|| PROBE.measure(Arc::clone(part), layout))
-            .and_then(Result::ok)
+            .and_then(|rate| rate.inspect_err(|e| log::warn!("cannot tell how fast rows come: {e}")).ok())
             .map(|rate| rate.rows_per_s),
         room_bytes: [free, allowed].into_iter().flatten().min(),
     })

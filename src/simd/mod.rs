@@ -174,6 +174,13 @@ pub trait Isa: Copy + Send + Sync + 'static {
     }
 }
 
+/// Interleaved rows in as many parts as there are rows, each as long as a row: for checking lengths.
+#[cfg(any(target_arch = "x86_64", target_arch = "aarch64"))]
+fn sixteenths(rows: &[u8]) -> [&[u8]; PANEL_ROWS] {
+    let row_len = rows.len() / PANEL_ROWS;
+    std::array::from_fn(|r| &rows[r * row_len..][..row_len])
+}
+
 impl F16Rows<'_> {
     /// Checks every length that kernels rely on: `n_vectors` floats in vectors of `n_cols`, `n_pairs` in pairs of
     /// a vector and a row. Returns the numbers of rows and vectors.

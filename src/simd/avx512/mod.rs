@@ -8,7 +8,9 @@ mod interleaved_k;
 mod lanes;
 
 use super::panel::Panel;
-use super::{Avx2, F16Rows, F32Batch, Isa, PANEL_ROWS, PanelDots, Q8Batch, Q8KBatch, TILE_ROWS, TileDots};
+use super::{
+    Avx2, F16Rows, F32Batch, Isa, PANEL_ROWS, PanelDots, Q8Batch, Q8KBatch, TILE_ROWS, TileDots, sixteenths,
+};
 use crate::quant::{BlockFormat, Q4_0, Q4K, Q5K, Q8_0, can_interleave, with_block32, with_block256};
 use half::f16;
 
@@ -129,10 +131,4 @@ impl Isa for Avx512Vnni {
             _ => panic!("{} is not interleaved", format.name()),
         }
     }
-}
-
-/// Interleaved rows in as many parts as there are rows, each as long as a row: for checking lengths.
-fn sixteenths(rows: &[u8]) -> [&[u8]; PANEL_ROWS] {
-    let row_len = rows.len() / PANEL_ROWS;
-    std::array::from_fn(|r| &rows[r * row_len..][..row_len])
 }

@@ -18,7 +18,9 @@ mod lanes;
 mod quantize;
 
 use super::panel::{Panel, Quad};
-use super::{F16Rows, F32Batch, Isa, PANEL_ROWS, PanelDots, Q8Batch, Q8KBatch, TILE_ROWS, TileDots};
+use super::{
+    F16Rows, F32Batch, Isa, PANEL_ROWS, PanelDots, Q8Batch, Q8KBatch, TILE_ROWS, TileDots, sixteenths,
+};
 use crate::quant::{
     BlockFormat, Codes, Q4_0, Q4K, Q5K, Q6K, Q8_0, can_interleave, with_block32, with_block256,
 };
@@ -331,12 +333,6 @@ impl Isa for NeonDot {
             _ => panic!("{} is not interleaved", format.name()),
         }
     }
-}
-
-/// Interleaved rows in as many parts as there are rows, each as long as a row: for checking lengths.
-fn sixteenths(rows: &[u8]) -> [&[u8]; PANEL_ROWS] {
-    let row_len = rows.len() / PANEL_ROWS;
-    std::array::from_fn(|r| &rows[r * row_len..][..row_len])
 }
 
 /// The sums of the four lanes of each of four vectors.
