@@ -54,8 +54,8 @@ impl EngineOptions {
         usize::from(self.max_sessions > 1)
     }
 
-    /// The most tokens that one step computes.
+    /// The most tokens that one step computes: a chunk of one sequence's prompt, and a token of each other one.
     pub fn max_batch(&self) -> usize {
-        self.prefill_chunk.max(self.max_sessions)
+        self.prefill_chunk.saturating_add(self.max_sessions.saturating_sub(1))
     }
 }

@@ -1,12 +1,14 @@
-//! Whose turn it is: a pure state machine from the state of the slots to the next piece of work.
+//! Whose turn it is: a pure state machine from the state of the slots to the next step.
 //!
-//! Four rules make it fair. Chunks of prompts alternate with decode steps, so that answers under way
-//! keep moving while a long prompt is computed and the prompt keeps moving while others answer. Slots
-//! with a prompt take their chunks in turn, so that a short prompt does not wait for a long one. A chunk
-//! is cut to what takes a few decode steps while others answer, and to a moment that nobody minds waiting
-//! for where none does: who cancels, or comes, is heard between two steps. While somebody waits for an answer,
-//! the slots of the background, for which nobody does, get one decision of several for themselves, and otherwise
-//! decode along with the others.
+//! A step reads the weights once, for a token of every answer that is under way and for a chunk of one prompt. So
+//! answers keep moving while a long prompt is computed, and the prompt while others answer. Slots with a prompt take
+//! their chunks in turn, so that a short prompt does not wait for a long one. While others answer a chunk is cut to what
+//! makes a step twice as long; where none does, to a moment that nobody minds waiting for, since who
+//! cancels, or comes, is heard between two steps. How long a step is without a chunk is measured: now and then the
+//! answers get one for themselves.
+//!
+//! While somebody waits for an answer, prompts of the background, for which nobody does, get a chunk in one step of
+//! several, and its answers move in the steps in which others do, and in that one.
 //!
 //! Deliberately absent: clocks, channels, the model. Everything that decides stands in the arguments.
 
@@ -30,35 +32,36 @@ pub(super) enum Slot {
     Decode,
 }
 
-/// The next piece of work.
+/// The next step.
 #[derive(Clone, Debug, PartialEq, Eq)]
 pub(super) enum Action {
-    /// Compute these tokens of the slot's prompt.
-    Prefill {
-        /// Index of the slot.
-        slot: usize,
-        /// Which tokens of its prompt; not empty, at most a chunk.
-        range: Range<usize>,
-    },
-    /// One token for each of these slots, in one step; ascending, not empty.
-    Decode {
-        /// Indices of the slots.
-        slots: Vec<usize>,
+    /// What is computed in one pass over the weights; not empty.
+    Step {
+        /// The slot whose prompt gets a chunk, if one does, and which tokens: not empty, as announced.
+        chunk: Option<(usize, Range<usize>)>,
+        /// Slots that get one token each; ascending.
+        decode: Vec<usize>,
     },
     /// Nobody can move.
     Idle,
 }
 
-/// The longest that a chunk may take while others answer. Unit: decode steps.
-const CHUNK_DECODE_STEPS: f64 = 3.0;
+/// What a chunk may add to a step while others answer. Two tokens are then twice as far from each other as without a
+/// prompt: no more than three times where a step takes longer than the last ones did. Unit: decode steps.
+const CHUNK_DECODE_STEPS: f64 = 1.0;
+/// While others answer a chunk is at most so many times as long as the one before, where it is not small: some tokens cost
+/// nearly nothing beside the reading of the weights, which says little about many.
+const CHUNK_GROWTH: f64 = 1.25;
 /// The longest that a chunk may take while nobody answers. Unit: s.
 const CHUNK_S: f64 = 2.0;
 /// Where nobody answers a chunk is no shorter, so that the weights are read for enough tokens at once; nor is
 /// it longer before anything is known of the time that it takes. Unit: tokens.
 const CHUNK_TOKENS: usize = 16;
-/// Of so many decisions the background gets one while interactive slots can move. Its chunk takes as long as three
-/// decode steps, so that an interactive answer takes 10/7 of its time at most beside a prompt of the background,
-/// where it would take four times as long beside one of its own class; and nobody waits for ever.
+/// After so many steps with a chunk the answers get one for themselves, which delays the prompt by 3 %.
+const MEASURE_EVERY: usize = 16;
+/// Of so many steps one is for the background while interactive slots can move. Its chunk makes that step twice as long, so that
+/// an interactive answer takes 1.13 times as long beside a prompt of the background, where it would take twice
+/// as long beside one of its own class; and nobody waits for ever.
 const BACKGROUND_SHARE: usize = 8;
 /// Weight of the newest step in the running means.
 const MEAN_WEIGHT: f64 = 0.5;
@@ -66,21 +69,30 @@ const MEAN_WEIGHT: f64 = 0.5;
 /// How long steps took of late.
 #[derive(Clone, Copy, Debug, Default, PartialEq)]
 pub(super) struct Pace {
-    /// A decode step. Unit: s.
+    /// A step without a chunk. Unit: s.
     pub(super) decode_s: Option<f64>,
-    /// A chunk, for each of its tokens. Unit: s.
+    /// A chunk alone, for each of its tokens. Unit: s.
     pub(super) prompt_token_s: Option<f64>,
+    /// What a chunk adds to a step, for each of its tokens. Unit: s.
+    pub(super) added_token_s: Option<f64>,
+    /// Tokens of the last chunk in a step with answers.
+    pub(super) n_added: usize,
 }
 
 impl Pace {
-    /// Takes note of a decode step.
-    pub(super) fn decoded(&mut self, s: f64) {
-        self.decode_s = Some(mean(self.decode_s, s));
-    }
-
-    /// Takes note of a chunk of `n_tokens`.
-    pub(super) fn prefilled(&mut self, n_tokens: usize, s: f64) {
-        self.prompt_token_s = Some(mean(self.prompt_token_s, s / n_tokens as f64));
+    /// Takes note of a step that took `s`, with a chunk of `n_prompt_tokens` and, or, tokens of answers.
+    pub(super) fn stepped(&mut self, n_prompt_tokens: usize, decoded: bool, s: f64) {
+        let n = n_prompt_tokens as f64;
+        match (n_prompt_tokens, decoded) {
+            (0, _) => self.decode_s = Some(mean(self.decode_s, s)),
+            (_, false) => self.prompt_token_s = Some(mean(self.prompt_token_s, s / n)),
+            (_, true) => {
+                self.n_added = n_prompt_tokens;
+                if let Some(decode_s) = self.decode_s {
+                    self.added_token_s = Some(mean(self.added_token_s, (s - decode_s).max(0.0) / n));
+                }
+            }
+        }
     }
 
     /// The most tokens that a chunk should have.
@@ -88,11 +100,16 @@ impl Pace {
     /// Small chunks cost more for each token. Since that is measured too, the size settles where a chunk takes
     /// as long as it may.
     fn chunk_tokens(&self, others_decode: bool) -> usize {
-        let Some(token_s) = self.prompt_token_s else { return CHUNK_TOKENS };
+        let token_s =
+            if others_decode { self.added_token_s.or(self.prompt_token_s) } else { self.prompt_token_s };
+        let Some(token_s) = token_s else { return CHUNK_TOKENS };
         // A float that is too large for its type becomes the largest.
         let within = |s: f64| (s / token_s.max(1e-9)) as usize;
         match others_decode {
-            true => within(CHUNK_DECODE_STEPS * self.decode_s.unwrap_or(token_s)).max(1),
+            true => {
+                let most = (CHUNK_GROWTH * self.n_added as f64) as usize;
+                within(CHUNK_DECODE_STEPS * self.decode_s.unwrap_or(token_s)).clamp(1, most.max(CHUNK_TOKENS))
+            }
             false => within(CHUNK_S).max(CHUNK_TOKENS),
         }
     }
@@ -106,51 +123,92 @@ fn mean(before: Option<f64>, s: f64) -> f64 {
 #[derive(Clone, Debug)]
 pub(super) struct Scheduler {
     prefill_chunk: usize,
-    interactive: Turn,
-    background: Turn,
-    /// Decisions for interactive slots since the last one for the background, where it could have moved.
+    /// Of each class the slot whose prompt is looked at first.
+    first_interactive: usize,
+    first_background: usize,
+    /// Steps for interactive slots since the last one for the background, where it could have moved.
     n_passed_over: usize,
-}
-
-/// Whose turn it is among the slots of one class. Each class has its own: with one for both, chunks of an interactive
-/// prompt would make it the turn of the background's answers at each of its decisions, and never that of its prompts.
-#[derive(Clone, Debug, Default)]
-struct Turn {
-    /// Slot whose prompt is looked at first.
-    first: usize,
-    /// The last step of this class was a chunk of a prompt.
-    prefilled: bool,
+    /// How many answers the last step without a chunk had.
+    n_answers_alone: usize,
+    /// Steps with answers and a chunk since then.
+    n_mixed: usize,
 }
 
 impl Scheduler {
     /// `prefill_chunk`: the most tokens of a prompt in one step; at least 1.
     pub(super) fn new(prefill_chunk: usize) -> Self {
         assert!(prefill_chunk > 0, "a chunk has at least one token");
-        Self { prefill_chunk, interactive: Turn::default(), background: Turn::default(), n_passed_over: 0 }
+        Self {
+            prefill_chunk,
+            first_interactive: 0,
+            first_background: 0,
+            n_passed_over: 0,
+            n_answers_alone: 0,
+            n_mixed: MEASURE_EVERY,
+        }
     }
 
-    /// The next piece of work for slots in this state. `background`: of each slot, whether nobody waits for it.
+    /// The next step for slots in this state. `background`: of each slot, whether nobody waits for it.
     pub(super) fn next(&mut self, slots: &[Slot], background: &[bool]) -> Action {
-        let for_background = self.take_for_background(slots, background);
-        let turn = if for_background { &mut self.background } else { &mut self.interactive };
-        let counts = |i: &usize| background[*i] == for_background;
-        let decoding = (0..slots.len()).filter(counts).any(|i| slots[i] == Slot::Decode);
-        if !(turn.prefilled && decoding)
-            && let Some((slot, range)) = turn.next_chunk(slots, counts)
-        {
-            *turn = Turn { first: slot + 1, prefilled: true };
-            return Action::Prefill { slot, range };
-        }
-        (self.interactive.prefilled, self.background.prefilled) = (false, false);
-        if !decoding {
-            return Action::Idle;
-        }
-        // One pass over the weights decodes for all.
         let is_decoding = |&i: &usize| slots[i] == Slot::Decode;
-        Action::Decode { slots: (0..slots.len()).filter(is_decoding).collect() }
+        let mut decode: Vec<usize> = (0..slots.len()).filter(is_decoding).collect();
+        let has_interactive = |class: fn(&Slot) -> bool| {
+            slots.iter().zip(background).any(|(slot, of_background)| class(slot) && !of_background)
+        };
+        // Answers of the background ride along with others, and do not make an interactive prompt's steps longer.
+        let move_alone = has_interactive(|s| *s == Slot::Decode)
+            || !has_interactive(|s| matches!(s, Slot::Prefill { .. }));
+        if move_alone && self.is_to_measure(decode.len()) {
+            return self.answers_alone(decode);
+        }
+        let for_background = self.take_for_background(slots, background);
+        let of_background = for_background.then(|| self.next_chunk(slots, background, true)).flatten();
+        // Where the background has no prompt its step has room for another.
+        let chunk = of_background.or_else(|| self.next_chunk(slots, background, false));
+        if !for_background && !move_alone {
+            decode.clear();
+        }
+        match (&chunk, decode.is_empty()) {
+            (None, true) => Action::Idle,
+            (None, false) => self.answers_alone(decode),
+            (Some(_), is_alone) => {
+                self.n_mixed += usize::from(!is_alone);
+                Action::Step { chunk, decode }
+            }
+        }
     }
 
-    /// Whether this decision is for the slots of the background; counts it.
+    /// Whether `n_answers` get a step for themselves although prompts wait: where they are more or fewer than when that was
+    /// measured, or it is long ago. Never twice in a row.
+    fn is_to_measure(&self, n_answers: usize) -> bool {
+        let is_known = n_answers == self.n_answers_alone && self.n_mixed < MEASURE_EVERY;
+        n_answers > 0 && self.n_mixed > 0 && !is_known
+    }
+
+    fn answers_alone(&mut self, decode: Vec<usize>) -> Action {
+        (self.n_answers_alone, self.n_mixed) = (decode.len(), 0);
+        Action::Step { chunk: None, decode }
+    }
+
+    /// The chunk that is next in its class; the turn is then another's.
+    fn next_chunk(
+        &mut self,
+        slots: &[Slot],
+        background: &[bool],
+        class: bool,
+    ) -> Option<(usize, Range<usize>)> {
+        let first = if class { &mut self.first_background } else { &mut self.first_interactive };
+        let mut in_turn =
+            (0..slots.len()).map(|i| (*first + i) % slots.len()).filter(|&i| background[i] == class);
+        let (slot, range) = in_turn.find_map(|slot| match slots[slot] {
+            Slot::Prefill { start, end } => Some((slot, start..end)),
+            _ => None,
+        })?;
+        *first = slot + 1;
+        Some((slot, range))
+    }
+
+    /// Whether this step is for the slots of the background; counts it.
     fn take_for_background(&mut self, slots: &[Slot], background: &[bool]) -> bool {
         let can_move = |class: bool| {
             let of_class =
@@ -167,17 +225,6 @@ impl Scheduler {
     pub(super) fn chunk(&self, done: usize, total: usize, pace: &Pace, others_decode: bool) -> Range<usize> {
         let n = self.prefill_chunk.min(pace.chunk_tokens(others_decode));
         done..total.min(done.saturating_add(n))
-    }
-}
-
-impl Turn {
-    /// The chunk that is next among the slots that count.
-    fn next_chunk(&self, slots: &[Slot], counts: impl Fn(&usize) -> bool) -> Option<(usize, Range<usize>)> {
-        let mut in_turn = (0..slots.len()).map(|i| (self.first + i) % slots.len()).filter(counts);
-        in_turn.find_map(|slot| match slots[slot] {
-            Slot::Prefill { start, end } => Some((slot, start..end)),
-            _ => None,
-        })
     }
 }
 

@@ -1,8 +1,8 @@
 //! The engine's thread: the only owner of sequences, their memory and the backend.
 //!
 //! One turn of its loop takes in new requests, ends those whose time is over or whose reader is gone,
-//! fills free slots, and does one piece of work: a chunk of one prompt, or one token for each sequence
-//! that decodes. So nothing waits longer for its cancellation than such a piece takes. A piece whose rows storage does
+//! fills free slots, and does one piece of work: one token for each sequence that decodes, with a chunk of one
+//! prompt. So nothing waits longer for its cancellation than such a piece takes. A piece whose rows storage does
 //! not give in a moment is given up, and its sequence passed over until they have come. With nothing to
 //! do the thread sleeps until a handle, a reader or rows wake it, or until the next deadline.
 
@@ -107,8 +107,7 @@ impl<B: Backend> Worker<B> {
             let is_background = |s: &Option<Sequence<B::Seq>>| s.as_ref().is_some_and(|s| s.is_background);
             let background: Vec<bool> = self.slots.iter().map(is_background).collect();
             match self.scheduler.next(&slots, &background) {
-                Action::Prefill { slot, range } => self.prefill(slot, range),
-                Action::Decode { slots } => self.decode(&slots),
+                Action::Step { chunk, decode } => self.compute(chunk, &decode),
                 // What is being written may take until the end of the drain.
                 Action::Idle if is_over && (self.is_written() || self.is_past_drain(now)) => return,
                 Action::Idle => self.sleep(now),
@@ -180,16 +179,26 @@ impl<B: Backend> Worker<B> {
         }
     }
 
-    fn prefill(&mut self, i: usize, range: Range<usize>) {
-        // The rows of the next chunk are read while this one is computed. A step that was given up has announced it.
-        if self.slots[i].as_ref().is_some_and(|s| s.announced.len() == 1) {
-            self.announce_chunk(i, range.end);
+    /// One step: a chunk of a prompt, a token for each of the slots in `decode`, or both.
+    fn compute(&mut self, chunk: Option<(usize, Range<usize>)>, decode: &[usize]) {
+        let pending = |&i: &usize| Some((i, self.slots[i].as_ref()?.pending()));
+        let mut work: Vec<_> = decode.iter().filter_map(pending).collect();
+        if let Some((i, range)) = &chunk {
+            // The rows of the next chunk are read while this one is computed. A step that was given up has announced it.
+            if self.slots[*i].as_ref().is_some_and(|s| s.announced.len() == 1) {
+                self.announce_chunk(*i, range.end);
+            }
+            let at = work.partition_point(|(slot, _)| slot < i);
+            work.insert(at, (*i, range.clone()));
         }
-        let begin = Instant::now();
         // A few tokens that a grammar makes certain say nothing about chunks of prompts.
-        let of_prompt = self.slots[i].as_ref().is_some_and(|s| range.end <= s.n_prompt);
-        if self.step(&[(i, range.clone())]) && of_prompt {
-            self.pace.prefilled(range.len(), begin.elapsed().as_secs_f64());
+        let of_prompt = chunk
+            .as_ref()
+            .is_none_or(|(i, range)| self.slots[*i].as_ref().is_some_and(|s| range.end <= s.n_prompt));
+        let begin = Instant::now();
+        if self.step(&work) && of_prompt {
+            let n_prompt_tokens = chunk.map_or(0, |(_, range)| range.len());
+            self.pace.stepped(n_prompt_tokens, !decode.is_empty(), begin.elapsed().as_secs_f64());
         }
     }
 
@@ -204,15 +213,6 @@ impl<B: Backend> Worker<B> {
         let Some(sequence) = &mut self.slots[i] else { return };
         let chunk = self.scheduler.chunk(start, sequence.tokens.len(), &self.pace, others_decode);
         announce(&mut self.backend, sequence, chunk);
-    }
-
-    fn decode(&mut self, slots: &[usize]) {
-        let pending = |&i: &usize| Some((i, self.slots[i].as_ref()?.pending()));
-        let work: Vec<_> = slots.iter().filter_map(pending).collect();
-        let begin = Instant::now();
-        if self.step(&work) {
-            self.pace.decoded(begin.elapsed().as_secs_f64());
-        }
     }
 
     /// Runs these tokens of these slots, ascending, and whatever follows from their logits. False if nothing

@@ -190,9 +190,9 @@ fn sequences_share_decode_steps_and_answer_as_if_alone() {
     assert_eq!(rest[2].token_ids, answer(prompts[2], 12));
     let log = f.log.lock().unwrap();
     assert!(log.contains(&vec![1, 1, 1]), "three sequences in one step: {log:?}");
-    // Between two chunks of the prompts stands a decode step of the running answer.
-    let chunks: Vec<usize> = (0..log.len()).filter(|&i| log[i].iter().any(|&n| n > 1)).collect();
-    assert!(chunks.windows(2).skip(1).all(|w| w[1] - w[0] >= 2), "{log:?}");
+    // The running answer moves in every step in which another's prompt does.
+    let mut with_chunk = log.iter().filter(|step| step.iter().any(|&n| n > 1)).skip(1).peekable();
+    assert!(with_chunk.peek().is_some() && with_chunk.all(|step| step.len() > 1), "{log:?}");
 }
 
 #[test]

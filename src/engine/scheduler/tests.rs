@@ -1,6 +1,6 @@
 use super::*;
 
-const UNKNOWN: Pace = Pace { decode_s: None, prompt_token_s: None };
+const UNKNOWN: Pace = Pace { decode_s: None, prompt_token_s: None, added_token_s: None, n_added: 0 };
 
 /// A slot of a prompt of `total` tokens, `done` of them computed.
 fn prompt(s: &Scheduler, done: usize, total: usize) -> Slot {
@@ -8,14 +8,14 @@ fn prompt(s: &Scheduler, done: usize, total: usize) -> Slot {
     Slot::Prefill { start, end }
 }
 
-/// The next piece of work where all slots are of one class.
+/// The next step where all slots are of one class.
 fn next(s: &mut Scheduler, slots: &[Slot]) -> Action {
     s.next(slots, &vec![false; slots.len()])
 }
 
 /// Applies an action as the engine would: a finished prompt decodes. `totals`: tokens of the prompts.
 fn apply(s: &Scheduler, slots: &mut [Slot], totals: &[usize], action: &Action) {
-    if let Action::Prefill { slot, range } = action {
+    if let Action::Step { chunk: Some((slot, range)), .. } = action {
         let Slot::Prefill { start, end } = slots[*slot] else { panic!("slot {slot} has no prompt") };
         assert_eq!(*range, start..end, "a chunk is the one that was announced");
         let total = totals[*slot];
@@ -35,30 +35,28 @@ fn a_prompt_alone_is_computed_in_chunks_and_then_decodes() {
     let mut s = Scheduler::new(4);
     let mut slots = [prompt(&s, 0, 10)];
     let mut chunks = Vec::new();
-    while let Action::Prefill { slot, range } = next(&mut s, &slots) {
+    loop {
+        let action = next(&mut s, &slots);
+        let Action::Step { chunk: Some((0, range)), decode } = &action else { break };
+        assert!(decode.is_empty());
         chunks.push(range.clone());
-        apply(&s, &mut slots, &[10], &Action::Prefill { slot, range });
+        apply(&s, &mut slots, &[10], &action);
     }
     assert_eq!(chunks, [0..4, 4..8, 8..10]);
-    assert_eq!(next(&mut s, &slots), Action::Decode { slots: vec![0] });
+    assert_eq!(next(&mut s, &slots), Action::Step { chunk: None, decode: vec![0] });
 }
 
 #[test]
-fn chunks_and_decode_steps_alternate() {
+fn answers_move_in_every_step_of_a_prompt() {
     let mut s = Scheduler::new(1);
     let mut slots = [Slot::Decode, prompt(&s, 0, 4), Slot::Decode];
-    let mut kinds = String::new();
-    for _ in 0..8 {
+    assert_eq!(next(&mut s, &slots), Action::Step { chunk: None, decode: vec![0, 2] }, "to be measured");
+    for done in 0..4 {
         let action = next(&mut s, &slots);
-        kinds.push(match &action {
-            Action::Prefill { .. } => 'p',
-            Action::Decode { slots } if slots == &[0, 2] => 'd',
-            Action::Decode { slots } if slots == &[0, 1, 2] => 'D',
-            other => panic!("{other:?}"),
-        });
+        assert_eq!(action, Action::Step { chunk: Some((1, done..done + 1)), decode: vec![0, 2] });
         apply(&s, &mut slots, &[0, 4, 0], &action);
     }
-    assert_eq!(kinds, "pdpdpdpD");
+    assert_eq!(next(&mut s, &slots), Action::Step { chunk: None, decode: vec![0, 1, 2] });
 }
 
 #[test]
@@ -66,68 +64,67 @@ fn prompts_take_turns() {
     let mut s = Scheduler::new(8);
     let mut slots = [prompt(&s, 0, 800), prompt(&s, 0, 16)];
     let mut order = Vec::new();
-    for _ in 0..6 {
+    for _ in 0..7 {
         let action = next(&mut s, &slots);
-        if let Action::Prefill { slot, .. } = &action {
+        if let Action::Step { chunk: Some((slot, _)), .. } = &action {
             order.push(*slot);
         }
         apply(&s, &mut slots, &[800, 16], &action);
     }
-    // The short one is through after its second turn although the long one was first; then its
-    // decode step stands between two chunks.
-    assert_eq!(order, [0, 1, 0, 1, 0]);
+    // The short one is through after its second turn although the long one was first; its answer is then measured.
+    assert_eq!(order, [0, 1, 0, 1, 0, 0]);
 }
 
 #[test]
 fn a_parked_slot_is_passed_over() {
     let mut s = Scheduler::new(8);
     let slots = [Slot::Parked, Slot::Decode, Slot::Parked];
-    assert_eq!(next(&mut s, &slots), Action::Decode { slots: vec![1] });
+    assert_eq!(next(&mut s, &slots), Action::Step { chunk: None, decode: vec![1] });
 }
 
-/// A machine that takes `fixed_s` to read the weights, and `token_s` more for each token.
+/// A machine that takes `fixed_s` to read the weights, and `token_s` more for each token beyond `n_hidden`.
 struct Machine {
     fixed_s: f64,
     token_s: f64,
+    n_hidden: usize,
 }
 
 impl Machine {
     fn step_s(&self, n_tokens: usize) -> f64 {
-        self.fixed_s + self.token_s * n_tokens as f64
+        self.fixed_s + self.token_s * n_tokens.saturating_sub(self.n_hidden) as f64
     }
 }
 
 /// The boards, and what is much slower and much faster.
-const MACHINES: [Machine; 4] = [
-    Machine { fixed_s: 0.4, token_s: 0.22 },
-    Machine { fixed_s: 0.12, token_s: 0.03 },
-    Machine { fixed_s: 5.0, token_s: 3.0 },
-    Machine { fixed_s: 0.001, token_s: 0.0001 },
+const MACHINES: [Machine; 5] = [
+    Machine { fixed_s: 0.4, token_s: 0.22, n_hidden: 0 },
+    Machine { fixed_s: 0.12, token_s: 0.03, n_hidden: 0 },
+    Machine { fixed_s: 5.0, token_s: 3.0, n_hidden: 0 },
+    Machine { fixed_s: 0.001, token_s: 0.0001, n_hidden: 0 },
+    Machine { fixed_s: 0.044, token_s: 0.0031, n_hidden: 10 },
 ];
 
 #[test]
-fn a_chunk_between_decode_steps_takes_no_more_than_a_few_of_them() {
+fn a_chunk_makes_a_step_twice_as_long() {
     for machine in MACHINES {
         let s = Scheduler::new(128);
         let mut pace = UNKNOWN;
         // What is known when a prompt enters: the prompts before were computed alone.
-        pace.prefilled(128, machine.step_s(128));
-        pace.decoded(machine.step_s(1));
+        let decode_s = machine.step_s(1);
+        pace.stepped(128, false, machine.step_s(128));
+        pace.stepped(0, true, decode_s);
         let (mut done, mut n_chunks) = (0, 0);
         while done < 2000 {
             let chunk = s.chunk(done, 2000, &pace, true);
-            let (taken, step) = (machine.step_s(chunk.len()), machine.step_s(1));
-            // The first chunk goes by what large ones cost, and is a little late.
-            let bound = if n_chunks == 0 { 4.0 } else { 3.5 };
-            assert!(taken <= bound * step, "{chunk:?} takes {taken} s, a step {step} s");
-            pace.prefilled(chunk.len(), taken);
-            pace.decoded(step);
+            let taken = machine.step_s(chunk.len() + 1);
+            assert!(taken <= 2.3 * decode_s, "{chunk:?} and a token take {taken} s, the token {decode_s} s");
+            pace.stepped(chunk.len(), true, taken);
             done = chunk.end;
             n_chunks += 1;
         }
         // And it does not shrink to nothing.
-        let most = 2.0 * machine.step_s(1);
-        assert!(machine.step_s(2000 / n_chunks + 1) >= most.min(machine.step_s(128)), "{n_chunks} chunks");
+        let most = 1.7 * decode_s;
+        assert!(machine.step_s(2000 / n_chunks + 2) >= most.min(machine.step_s(128)), "{n_chunks} chunks");
     }
 }
 
@@ -141,7 +138,7 @@ fn a_chunk_alone_is_as_large_as_is_efficient_and_ends_within_seconds() {
             let taken = machine.step_s(n);
             assert!(n == CHUNK_TOKENS || taken <= 1.1 * CHUNK_S, "{n} tokens take {taken} s");
             assert!(i < 10 || n == 128 || machine.step_s(n + 2) > 0.9 * CHUNK_S, "{n} tokens take {taken} s");
-            pace.prefilled(n, taken);
+            pace.stepped(n, false, taken);
         }
     }
 }
@@ -151,80 +148,82 @@ fn before_anything_is_known_chunks_are_small() {
     let s = Scheduler::new(128);
     assert_eq!(s.chunk(0, 2000, &UNKNOWN, false), 0..CHUNK_TOKENS);
     assert_eq!(s.chunk(5, 2000, &UNKNOWN, true), 5..5 + CHUNK_TOKENS);
-    let pace = Pace { decode_s: None, prompt_token_s: Some(0.01) };
-    assert_eq!(s.chunk(5, 2000, &pace, true), 5..8);
+    let pace = Pace { prompt_token_s: Some(0.01), ..UNKNOWN };
+    assert_eq!(s.chunk(5, 2000, &pace, true), 5..6);
     // Clocks may stand still, or jump.
     for (decode_s, token_s) in [(0.0, 0.0), (1e9, 0.0), (0.0, 1e9)] {
-        let pace = Pace { decode_s: Some(decode_s), prompt_token_s: Some(token_s) };
+        let token_s = Some(token_s);
+        let pace =
+            Pace { decode_s: Some(decode_s), prompt_token_s: token_s, added_token_s: token_s, n_added: 128 };
         for others_decode in [true, false] {
             assert!((1..=128).contains(&s.chunk(0, 2000, &pace, others_decode).len()), "{pace:?}");
         }
     }
 }
 
-/// `n` decisions, a letter for each: `p` and `b` for chunks of interactive prompts and those of the background, `d` for
-/// a decode step.
-fn decisions(s: &mut Scheduler, slots: &[Slot], background: &[bool], n: usize) -> String {
-    let mut kind = || match s.next(slots, background) {
-        Action::Prefill { slot, .. } => {
-            if background[slot] {
-                'b'
-            } else {
-                'p'
-            }
+/// `n` steps, a letter for each: `p` and `b` for chunks of interactive prompts and those of the background, in capitals
+/// with tokens of answers; `d` for such tokens alone.
+fn steps(s: &mut Scheduler, slots: &[Slot], background: &[bool], n: usize) -> String {
+    let mut letter = || {
+        let Action::Step { chunk, decode } = s.next(slots, background) else { panic!("{slots:?} can move") };
+        let decoding: Vec<usize> = (0..slots.len()).filter(|&i| slots[i] == Slot::Decode).collect();
+        assert!(decode.is_empty() || decode == decoding, "whoever decodes rides along: {decode:?}");
+        match chunk {
+            Some((slot, _)) => match (background[slot], decode.is_empty()) {
+                (false, true) => 'p',
+                (false, false) => 'P',
+                (true, true) => 'b',
+                (true, false) => 'B',
+            },
+            None => 'd',
         }
-        Action::Decode { slots: moved } => {
-            let decoding: Vec<usize> = (0..slots.len()).filter(|&i| slots[i] == Slot::Decode).collect();
-            assert_eq!(moved, decoding, "whoever decodes does so in every decode step");
-            'd'
-        }
-        Action::Idle => panic!("{slots:?} can move"),
     };
-    (0..n).map(|_| kind()).collect()
+    (0..n).map(|_| letter()).collect()
 }
 
 #[test]
 fn a_prompt_of_the_background_gets_an_eighth_beside_interactive_ones() {
     let mut s = Scheduler::new(4);
     let long = prompt(&s, 0, 8000);
-    assert_eq!(decisions(&mut s, &[long, long], &[true, false], 32), "pppppppb".repeat(4));
+    assert_eq!(steps(&mut s, &[long, long], &[true, false], 32), "pppppppb".repeat(4));
     // Beside an interactive answer, and beside both.
-    assert_eq!(decisions(&mut s, &[long, Slot::Decode], &[true, false], 32), "dddddddb".repeat(4));
-    let all = decisions(&mut s, &[long, long, Slot::Decode], &[true, false, false], 800);
-    assert_eq!(all.matches('b').count(), 100);
-    // Nothing else changes for the others.
-    assert_eq!(all.replace('b', ""), "pd".repeat(350));
+    let beside = steps(&mut s, &[long, Slot::Decode], &[true, false], 33);
+    assert_eq!(beside, format!("d{}", "dddddddB".repeat(4)), "the first is to be measured");
+    let all = steps(&mut s, &[long, long, Slot::Decode], &[true, false, false], 17 * 8);
+    assert_eq!(all.replace('d', ""), "PPPPPPPB".repeat(16), "and eight steps to measure");
     // Alone it has all.
-    assert_eq!(decisions(&mut s, &[long, Slot::Parked], &[true, false], 8), "b".repeat(8));
+    assert_eq!(steps(&mut s, &[long, Slot::Parked], &[true, false], 8), "b".repeat(8));
 }
 
 #[test]
 fn answers_of_the_background_ride_along_and_move_without_interactive_ones_too() {
     let mut s = Scheduler::new(4);
     let long = prompt(&s, 0, 8000);
-    // `decisions` holds that the one of the background is in every step.
-    let beside = decisions(&mut s, &[Slot::Decode, Slot::Decode, long], &[true, false, false], 80);
-    assert!(beside.matches('d').count() >= 40 && !beside.contains("dd"), "{beside}");
-    assert_eq!(decisions(&mut s, &[Slot::Decode, long], &[true, false], 16), "pppppppd".repeat(2));
+    // `steps` holds that the one of the background is in every step in which the other is.
+    assert_eq!(
+        steps(&mut s, &[Slot::Decode, Slot::Decode, long], &[true, false, false], 34),
+        format!("d{}", "P".repeat(16)).repeat(2)
+    );
+    assert_eq!(steps(&mut s, &[Slot::Decode, long], &[true, false], 16), "pppppppP".repeat(2));
 }
 
 #[test]
 fn a_prompt_of_the_background_does_not_starve_behind_an_answer_of_its_class() {
     let mut s = Scheduler::new(4);
     let long = prompt(&s, 0, 8000);
-    let all = decisions(&mut s, &[long, Slot::Decode, long], &[true, true, false], 32);
-    assert_eq!(all, "pppppppbpppppppd".repeat(2));
+    let all = steps(&mut s, &[long, Slot::Decode, long], &[true, true, false], 32);
+    assert_eq!(all, "pppppppB".repeat(4));
 }
 
 #[test]
 fn prompts_take_turns_within_their_class() {
     let mut s = Scheduler::new(4);
     let long = prompt(&s, 0, 8000);
-    // More interactive prompts than there are decisions between two of the background.
+    // More interactive prompts than there are steps between two of the background.
     let mut n_chunks = [0; 11];
     let background: [bool; 11] = std::array::from_fn(|i| i == 0 || i == 5);
     for _ in 0..720 {
-        let Action::Prefill { slot, .. } = s.next(&[long; 11], &background) else {
+        let Action::Step { chunk: Some((slot, _)), .. } = s.next(&[long; 11], &background) else {
             panic!("all are prompts")
         };
         n_chunks[slot] += 1;
@@ -232,7 +231,24 @@ fn prompts_take_turns_within_their_class() {
     assert_eq!(n_chunks, [45, 70, 70, 70, 70, 45, 70, 70, 70, 70, 70]);
 }
 
-/// Whatever the state, a slot that can move does so within a bounded number of decisions.
+#[test]
+fn answers_are_measured_without_a_chunk_when_they_change_and_now_and_then() {
+    let mut s = Scheduler::new(4);
+    let long = prompt(&s, 0, 8000);
+    let all = |n: usize| vec![false; n];
+    let one = [long, Slot::Decode, Slot::Parked];
+    assert_eq!(steps(&mut s, &one, &all(3), 36), format!("d{0}d{0}dP", "P".repeat(MEASURE_EVERY)));
+    let two = [long, Slot::Decode, Slot::Decode];
+    assert_eq!(steps(&mut s, &two, &all(3), 4), "dPPP");
+    // However often they change, the prompt gets every second step.
+    let changing: String =
+        (0..8).map(|i| steps(&mut s, if i % 2 == 0 { &one } else { &two }, &all(3), 1)).collect();
+    assert!(changing.contains('d') && !changing.contains("dd"), "{changing}");
+    // Answers of the background do not hold up an interactive prompt.
+    assert_eq!(steps(&mut s, &[long, Slot::Decode], &[false, true], 40), "pppppppP".repeat(5));
+}
+
+/// Whatever the state, a slot that can move does so within a bounded number of steps.
 #[test]
 fn nobody_starves() {
     let mut state = 0x9E37_79B9_7F4A_7C15_u64;
@@ -267,19 +283,21 @@ fn nobody_starves() {
             let action = s.next(&slots, &background);
             for (i, slot) in slots.iter().enumerate() {
                 let moved = match &action {
-                    Action::Prefill { slot, .. } => *slot == i,
-                    Action::Decode { slots } => slots.contains(&i),
+                    Action::Step { chunk, decode } => {
+                        chunk.as_ref().is_some_and(|(slot, _)| *slot == i) || decode.contains(&i)
+                    }
                     Action::Idle => false,
                 };
                 let can_move = matches!(slot, Slot::Decode | Slot::Prefill { .. });
                 assert!(can_move || !moved, "round {round} step {step}: {slot:?} was moved");
                 waited[i] = if can_move && !moved { waited[i] + 1 } else { 0 };
-                // A chunk stands between two decode steps, and now and then one of the background too.
+                // Prompts wait for each other, now and then for one of the background, and before each
+                // chunk perhaps for answers that are measured.
                 let bound = match (*slot == Slot::Decode, background[i]) {
-                    (true, _) if has_one_class => 1,
+                    (true, _) if has_one_class => 0,
                     (false, _) if has_one_class => 2 * n,
-                    (true, false) => 2,
-                    (false, false) => 2 * n + 2 * n / (BACKGROUND_SHARE - 1) + 1,
+                    (true, false) => 0,
+                    (false, false) => 2 * (n + n / (BACKGROUND_SHARE - 1) + 1),
                     (true, true) => 2 * BACKGROUND_SHARE,
                     (false, true) => 2 * n * BACKGROUND_SHARE,
                 };
