@@ -51,6 +51,8 @@ def measure(port: int, rng: random.Random, n_answers: int, n_tokens: int) -> flo
     for answer in answers:
         answer.start()
     while min(len(answer.times) for answer in answers) < BEFORE:
+        if not all(answer.is_alive() for answer in answers):
+            raise SystemExit(f"an answer ended before its token {BEFORE}")
         time.sleep(0.01)
     # Their own prompts are computed by now.
     settled = max(answer.times[BEFORE // 2] for answer in answers)

@@ -7,7 +7,7 @@ use std::time::Duration;
 pub struct EngineOptions {
     /// Context of a sequence: prompt and answer. Unit: tokens.
     pub n_ctx: usize,
-    /// Sequences that are computed in turns.
+    /// Sequences that are computed at once.
     pub max_sessions: usize,
     /// Whole contexts' worth of memory for what later requests may begin with, besides what sequences leave of
     /// theirs. 0: nothing is kept.

@@ -5,7 +5,8 @@
 //! their chunks in turn, so that a short prompt does not wait for a long one. While others answer a chunk is cut to what
 //! makes a step twice as long; where none does, to a moment that nobody minds waiting for, since who
 //! cancels, or comes, is heard between two steps. How long a step is without a chunk is measured: now and then the
-//! answers get one for themselves.
+//! answers get one for themselves. An answer of which a grammar makes several tokens certain gets them as a chunk, in
+//! turn with the prompts.
 //!
 //! While somebody waits for an answer, prompts of the background, for which nobody does, get a chunk in one step of
 //! several, and its answers move in the steps in which others do, and in that one.
@@ -54,11 +55,18 @@ const CHUNK_DECODE_STEPS: f64 = 1.0;
 const CHUNK_GROWTH: f64 = 1.25;
 /// The longest that a chunk may take while nobody answers. Unit: s.
 const CHUNK_S: f64 = 2.0;
-/// Where nobody answers a chunk is no shorter, so that the weights are read for enough tokens at once; nor is
-/// it longer before anything is known of the time that it takes. Unit: tokens.
+/// Where nobody answers a chunk is no shorter, so that the weights are read for enough tokens at once; before anything is
+/// known of the time that it takes it is no longer, and so large may any chunk be beside answers whose time allows
+/// it, however small the last one was. Unit: tokens.
 const CHUNK_TOKENS: usize = 16;
 /// After so many steps with a chunk the answers get one for themselves, which delays the prompt by 3 %.
 const MEASURE_EVERY: usize = 16;
+/// And after so many where the answers are more or fewer than when they were measured. Unlike the other this may happen at
+/// any time, as answers of which a grammar makes tokens certain are now among them and now not.
+const MEASURE_OTHERS: usize = 4;
+/// A step of the same answers that took more times as long as before counts as if it had taken so many times as long: one
+/// during which the machine did something else is no reason for large chunks.
+const DECODE_S_GROWTH: f64 = 1.25;
 /// Of so many steps one is for the background while interactive slots can move. Its chunk makes that step twice as long, so that
 /// an interactive answer takes 1.13 times as long beside a prompt of the background, where it would take twice
 /// as long beside one of its own class; and nobody waits for ever.
@@ -71,6 +79,8 @@ const MEAN_WEIGHT: f64 = 0.5;
 pub(super) struct Pace {
     /// A step without a chunk. Unit: s.
     pub(super) decode_s: Option<f64>,
+    /// The answers of that step.
+    pub(super) n_answers: usize,
     /// A chunk alone, for each of its tokens. Unit: s.
     pub(super) prompt_token_s: Option<f64>,
     /// What a chunk adds to a step, for each of its tokens. Unit: s.
@@ -80,13 +90,18 @@ pub(super) struct Pace {
 }
 
 impl Pace {
-    /// Takes note of a step that took `s`, with a chunk of `n_prompt_tokens` and, or, tokens of answers.
-    pub(super) fn stepped(&mut self, n_prompt_tokens: usize, decoded: bool, s: f64) {
+    /// Takes note of a step that took `s`, with a chunk of `n_prompt_tokens` and, or, a token of each of `n_answers`.
+    pub(super) fn stepped(&mut self, n_prompt_tokens: usize, n_answers: usize, s: f64) {
         let n = n_prompt_tokens as f64;
-        match (n_prompt_tokens, decoded) {
-            (0, _) => self.decode_s = Some(mean(self.decode_s, s)),
-            (_, false) => self.prompt_token_s = Some(mean(self.prompt_token_s, s / n)),
-            (_, true) => {
+        match (n_prompt_tokens, n_answers) {
+            (0, _) => {
+                let of_the_same = self.decode_s.filter(|_| self.n_answers == n_answers);
+                let s = of_the_same.map_or(s, |before| s.min(DECODE_S_GROWTH * before));
+                self.decode_s = Some(mean(of_the_same, s));
+                self.n_answers = n_answers;
+            }
+            (_, 0) => self.prompt_token_s = Some(mean(self.prompt_token_s, s / n)),
+            (_, _) => {
                 self.n_added = n_prompt_tokens;
                 if let Some(decode_s) = self.decode_s {
                     self.added_token_s = Some(mean(self.added_token_s, (s - decode_s).max(0.0) / n));
@@ -97,8 +112,9 @@ impl Pace {
 
     /// The most tokens that a chunk should have.
     ///
-    /// Small chunks cost more for each token. Since that is measured too, the size settles where a chunk takes
-    /// as long as it may.
+    /// What a token costs depends on the size of the chunk: alone less in a large one, beside answers less in a small one, part
+    /// of which the reading of the weights hides. Since it is measured again and again, the size settles where
+    /// a chunk takes as long as it may.
     fn chunk_tokens(&self, others_decode: bool) -> usize {
         let token_s =
             if others_decode { self.added_token_s.or(self.prompt_token_s) } else { self.prompt_token_s };
@@ -178,11 +194,10 @@ impl Scheduler {
         }
     }
 
-    /// Whether `n_answers` get a step for themselves although prompts wait: where they are more or fewer than when that was
-    /// measured, or it is long ago. Never twice in a row.
+    /// Whether `n_answers` get a step for themselves although prompts wait.
     fn is_to_measure(&self, n_answers: usize) -> bool {
-        let is_known = n_answers == self.n_answers_alone && self.n_mixed < MEASURE_EVERY;
-        n_answers > 0 && self.n_mixed > 0 && !is_known
+        let limit = if n_answers == self.n_answers_alone { MEASURE_EVERY } else { MEASURE_OTHERS };
+        n_answers > 0 && self.n_mixed >= limit
     }
 
     fn answers_alone(&mut self, decode: Vec<usize>) -> Action {
@@ -221,7 +236,8 @@ impl Scheduler {
     }
 
     /// The chunk that begins at `done` in a prompt of `total` tokens; empty at its end. `others_decode`: answers
-    /// of others are under way.
+    /// of others are under way when it will be computed. A request that comes later, and whose prompt is computed before
+    /// this chunk is, waits for a large one once.
     pub(super) fn chunk(&self, done: usize, total: usize, pace: &Pace, others_decode: bool) -> Range<usize> {
         let n = self.prefill_chunk.min(pace.chunk_tokens(others_decode));
         done..total.min(done.saturating_add(n))

@@ -3,7 +3,7 @@
 use std::collections::VecDeque;
 use std::ops::Range;
 use std::sync::Arc;
-use std::time::Instant;
+use std::time::{Duration, Instant};
 
 use super::backend::{Backend, SeqSpan};
 use super::event::{Delta, Done, Failure, FinishReason, Timings, Usage, ms};
@@ -15,6 +15,9 @@ use super::stats::{Arrival, RowCounters};
 use crate::sampling::constraint::{Constraint, ConstraintError};
 use crate::sampling::{Logprobs, Sampler, SamplingError, StopMatcher, logprobs};
 use crate::tokenizer::{StreamDecoder, Tokenizer};
+
+/// For so long prompts of others stay cut for an answer whose reader has no room: it may have some at any moment.
+const READER_IS_AWAY: Duration = Duration::from_secs(5);
 
 /// A sequence in a slot.
 pub(super) struct Sequence<S> {
@@ -89,6 +92,13 @@ impl<S> Sequence<S> {
             && self.n_done < self.n_prompt
             && self.parked.is_none()
             && !self.waits_for_rows
+    }
+
+    /// Whether its tokens are waited for in steps to come: its prompt is computed, or what was announced ends it, and its reader
+    /// reads.
+    pub(super) fn will_decode(&self, now: Instant) -> bool {
+        let end = self.announced.back().map_or(self.n_done, |announced| announced.end);
+        end >= self.n_prompt && self.parked.is_none_or(|since| now - since < READER_IS_AWAY)
     }
 
     /// What the scheduler is to know. Also notes since when the reader has no room.

@@ -198,7 +198,7 @@ impl<B: Backend> Worker<B> {
         let begin = Instant::now();
         if self.step(&work) && of_prompt {
             let n_prompt_tokens = chunk.map_or(0, |(_, range)| range.len());
-            self.pace.stepped(n_prompt_tokens, !decode.is_empty(), begin.elapsed().as_secs_f64());
+            self.pace.stepped(n_prompt_tokens, decode.len(), begin.elapsed().as_secs_f64());
         }
     }
 
@@ -208,8 +208,8 @@ impl<B: Backend> Worker<B> {
         let Some(this) = &self.slots[i] else { return };
         let others = self.slots.iter().enumerate().filter(|(other, _)| *other != i);
         let mut others = others.filter_map(|(_, slot)| slot.as_ref());
-        let others_decode =
-            others.any(|s| s.n_done >= s.n_prompt && (this.is_background || !s.is_background));
+        let now = Instant::now();
+        let others_decode = others.any(|s| s.will_decode(now) && (this.is_background || !s.is_background));
         let Some(sequence) = &mut self.slots[i] else { return };
         let chunk = self.scheduler.chunk(start, sequence.tokens.len(), &self.pace, others_decode);
         announce(&mut self.backend, sequence, chunk);

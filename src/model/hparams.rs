@@ -12,7 +12,7 @@ use crate::ops::{MAX_Q8_HEAD_DIM, RopeFrequencies};
 const MAX_LAYERS: usize = 512;
 
 /// Largest width accepted of anything that a buffer of a step is sized by: several times that of any
-/// model, and 64 MiB of float32 for each buffer of a chunk of 128 tokens.
+/// model, and 64 MiB of float32 for each buffer of a step of 128 tokens.
 const MAX_WIDTH: usize = 1 << 17;
 
 /// Longest context accepted: keeps sums of bytes far from 64 bits.
