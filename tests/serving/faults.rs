@@ -20,6 +20,8 @@ use super::support::{fixture, runs};
 /// Requests while the storage fails.
 const N_REQUESTS: usize = 1000;
 const N_CLIENTS: usize = 4;
+/// PLED_STALL_MS=5000 is for a run by hand, of some minutes.
+const SHORT_STALL_MS: u64 = 30;
 /// Tokens of each answer.
 const N_TOKENS: usize = 6;
 
@@ -33,6 +35,8 @@ struct Faulty {
 #[derive(Default)]
 struct Faults {
     active: AtomicBool,
+    /// How long a read takes that stalls.
+    stall: Duration,
     reads: AtomicU64,
     in_flight: AtomicUsize,
     most_in_flight: AtomicUsize,
@@ -94,7 +98,7 @@ impl Faulty {
             }
             9..12 => {
                 count(&faults.stalls);
-                std::thread::sleep(Duration::from_millis(30));
+                std::thread::sleep(faults.stall);
                 self.file.read(offset, len, buffer)
             }
             12..16 => {
@@ -111,7 +115,8 @@ impl Faulty {
 
 #[tokio::test(flavor = "multi_thread")]
 async fn a_thousand_requests_on_failing_storage() {
-    let faults = Arc::new(Faults::default());
+    let stall = std::env::var("PLED_STALL_MS").map_or(SHORT_STALL_MS, |ms| ms.parse().expect("milliseconds"));
+    let faults = Arc::new(Faults { stall: Duration::from_millis(stall), ..Faults::default() });
     let options = EngineOptions { n_ctx: 128, max_sessions: N_CLIENTS, queue_depth: N_CLIENTS, ..OPTIONS };
     let file = ModelFile::open(&fixture("gemma4-ple/model-f32.gguf")).unwrap();
     let over = Arc::clone(&faults);
