@@ -26,9 +26,9 @@ TRY_ONE_MORE_S = 10
 
 
 class Daemon:
-    def __init__(self, pled: Path, model: Path, n_clients: int):
+    def __init__(self, pled: Path, model: Path, n_clients: int, n_ctx: int = 2048, flags: tuple[str, ...] = ()):
         queue = max(1, n_clients // 8)
-        words = [pled, "serve", "--model", model, "--listen", "127.0.0.1:0", "--n-ctx", "2048"]
+        words = [pled, "serve", "--model", model, "--listen", "127.0.0.1:0", "--n-ctx", str(n_ctx), *flags]
         words += ["--max-sessions", str(n_clients - queue), "--queue-depth", str(queue)]
         # A file: nobody reads a pipe while the daemon runs.
         self.log = tempfile.NamedTemporaryFile("r+")

@@ -16,12 +16,12 @@ import http.client
 import json
 import os
 import re
-import signal
 import statistics
 import subprocess
-import tempfile
 import time
 from pathlib import Path
+
+from clients import Daemon
 
 MODES = ["resident", "direct"]
 WHAT = ["prefill", "decode"]
@@ -32,19 +32,13 @@ def drop_page_cache() -> None:
     Path("/proc/sys/vm/drop_caches").write_text("3")
 
 
-class Daemon:
+class RowDaemon(Daemon):
+    """A daemon with one place, whose rows come from where `mode` says and are not kept."""
+
     def __init__(self, mode: str, args: argparse.Namespace):
         drop_page_cache()
-        words = [args.pled, "serve", "--model", args.model, "--listen", "127.0.0.1:0", "--ple-mode", mode, "--ple-cache-bytes", 0]
-        words += ["--max-sessions", 1, "--n-ctx", args.prompt + args.decode + 8]
-        # A file: nobody reads a pipe while the daemon runs.
-        self.log = tempfile.NamedTemporaryFile("r+")
-        self.process = subprocess.Popen([str(word) for word in words], stderr=self.log)
-        while not (found := re.search(r"listen=127\.0\.0\.1:(\d+)", text := Path(self.log.name).read_text())) or "] ready" not in text:
-            if self.process.poll() is not None:
-                raise SystemExit(text)
-            time.sleep(0.1)
-        self.port = int(found[1])
+        flags = ("--ple-mode", mode, "--ple-cache-bytes", "0")
+        super().__init__(args.pled, args.model, 2, args.prompt + args.decode + 8, flags)
 
     def rates(self, prompt: list[int], n_decode: int) -> dict[str, float]:
         """Tokens of the prompt and of the answer in a second."""
@@ -71,13 +65,6 @@ class Daemon:
         connection = http.client.HTTPConnection("127.0.0.1", self.port)
         connection.request("GET", "/metrics")
         return float(re.search(rf"^{name} (\S+)", connection.getresponse().read().decode(), re.M)[1])
-
-    def resident_mb(self) -> float:
-        return int(Path(f"/proc/{self.process.pid}/statm").read_text().split()[1]) * os.sysconf("SC_PAGE_SIZE") / 1e6
-
-    def end(self) -> None:
-        self.process.send_signal(signal.SIGTERM)
-        self.process.wait()
 
 
 def fresh_ids(begin: int, n: int) -> list[int]:
@@ -108,10 +95,10 @@ def main() -> None:
     speeds: dict[str, list[dict[str, float]]] = {mode: [] for mode in MODES}
     n_seen = 0
     for _ in range(args.starts):
-        daemons: dict[str, Daemon] = {}
+        daemons: dict[str, RowDaemon] = {}
         try:
             for mode in MODES:
-                daemons[mode] = Daemon(mode, args)
+                daemons[mode] = RowDaemon(mode, args)
             for number in range(args.rounds):
                 prompt = fresh_ids(n_seen, args.prompt)
                 n_seen += args.prompt

@@ -48,7 +48,7 @@ pub(super) enum Action {
 }
 
 /// What a chunk may add to a step while others answer. Two tokens are then twice as far from each other as without a
-/// prompt: no more than three times where a step takes longer than the last ones did. Unit: decode steps.
+/// prompt, which leaves room below three times for a step that takes longer than the last ones did. Unit: decode steps.
 const CHUNK_DECODE_STEPS: f64 = 1.0;
 /// While others answer a chunk is at most so many times as long as the one before, where it is not small: some tokens cost
 /// nearly nothing beside the reading of the weights, which says little about many.
