@@ -1,7 +1,7 @@
 //! Hit rates of the row cache on real text: `cargo bench --bench row_cache -- FILE...`.
 //!
-//! Each file holds the token ids of a text, as `pled tokenize --ids` prints them. The store is the real one,
-//! over a table of E2B's shape and zeros (a file with a hole, which takes no room). Texts are taken as answers
+//! Each file holds the token ids of a text, as `pled tokenize --ids` prints them and `benches/handbook.py` writes them. The
+//! store is the real one, over a table of E2B's shape and zeros (a file with a hole, which takes no room). Texts are taken as answers
 //! are decoded, whole rows one by one, and as prompts are computed, in chunks that need the beginnings.
 
 #![allow(clippy::print_stdout)]
@@ -11,9 +11,9 @@ use pled::storage::DataFile;
 use std::path::Path;
 use std::sync::Arc;
 
-/// E2B's table in Q4_0: a row, and what a prompt token needs of it.
-const LAYOUT: TableLayout = TableLayout { offset: 0, row_bytes: 5040, n_rows: 262_144 };
-const PREFIX_BYTES: usize = 2016;
+/// E2B's table in Q6_K, as its files are published: a row of 8960 values, and the 3584 that a prompt token needs of it.
+const LAYOUT: TableLayout = TableLayout { offset: 0, row_bytes: 7350, n_rows: 262_144 };
+const PREFIX_BYTES: usize = 2940;
 /// Tokens of a prompt that are computed together.
 const CHUNK: usize = 128;
 /// Before this many tokens the cache is warming up; they are not counted.
