@@ -11,30 +11,24 @@ import http.client
 import json
 import random
 import re
-import signal
 import statistics
 import subprocess
 import tempfile
 import time
 from pathlib import Path
 
-WORDS = "kitchen hall office garden light lamp plug heater blind door radio fan morning evening left right small large old new".split()
+import clients
+
 # How long what a talk leaves may take to reach the disk: a minute of silence, and the writing. Unit: s.
 WRITING_LIMIT_S = 180
 QUESTIONS = ["Which lamps are on?", "Is the door shut?", "How warm is it?"]
 
 
-class Daemon:
+class Daemon(clients.Daemon):
+    """With room for four sequences, as by default."""
+
     def __init__(self, pled: Path, model: Path, sessions: str):
-        words = [pled, "serve", "--model", model, "--listen", "127.0.0.1:0", "--session-dir", sessions, "--n-ctx", "4096"]
-        self.process = subprocess.Popen(words, stderr=subprocess.PIPE, text=True)
-        self.port = None
-        for line in self.process.stderr:
-            if found := re.search(r"listen=127\.0\.0\.1:(\d+)", line):
-                self.port = int(found[1])
-            if "] ready" in line:
-                return
-        raise SystemExit("pled ended before it was ready")
+        super().__init__(pled, model, 5, 4096, ("--session-dir", sessions))
 
     def ask(self, prompt: str) -> tuple[float, dict]:
         """Seconds to the first token of the answer, and the usage."""
@@ -54,15 +48,6 @@ class Daemon:
         connection.request("GET", "/metrics")
         return int(re.search(rb"^pled_store_pieces (\d+)", connection.getresponse().read(), re.M)[1])
 
-    def end(self) -> None:
-        self.process.send_signal(signal.SIGTERM)
-        self.process.communicate()
-
-
-def text(rng: random.Random, n_tokens: int) -> str:
-    """Words of the home, nearly all of them a token each."""
-    return " ".join(rng.choice(WORDS) for _ in range(n_tokens)) + ". "
-
 
 def main() -> None:
     parser = argparse.ArgumentParser(description=__doc__)
@@ -76,7 +61,8 @@ def main() -> None:
     with tempfile.TemporaryDirectory(dir=args.model.resolve().parent) as sessions:
         daemon = Daemon(args.pled, args.model, sessions)
         for number in range(args.rounds):
-            beginning = text(random.Random(number), args.tokens)
+            # Nearly every word is a token.
+            beginning = clients.words(random.Random(number), args.tokens) + ". "
             kept = daemon.pieces()
             first_s, usage = daemon.ask(beginning + QUESTIONS[0])
             again_s, shared = daemon.ask(beginning + QUESTIONS[1])

@@ -34,7 +34,7 @@ struct Facts {
     cache_bytes: u64,
     /// Where the table lies, if the system tells.
     storage: Option<DeviceKind>,
-    /// What the probe gave; nothing if it failed, or the table is too small to ask.
+    /// What the probe gave; nothing if the table is too small to ask.
     rows_per_s: Option<f64>,
     /// Memory that the table could take, if the system tells.
     room_bytes: Option<u64>,
@@ -58,16 +58,21 @@ pub(super) fn choose(
     let free = memory_left(&root).map(|left| left.saturating_sub(to_come));
     let allowed = settings.memory_limit_bytes.map(|limit| limit.saturating_sub(planned));
     let is_small = table_bytes <= cache_bytes;
+    let rows_per_s = match (!is_small).then(|| PROBE.measure(Arc::clone(part), layout)) {
+        Some(Err(e)) => {
+            // A row that cannot be read fails the request that needs it; who reads all of them could not even start.
+            log::warn!("cannot tell how fast rows come: {e}");
+            let why = "storage gave an error in place of a row".to_owned();
+            return Choice { mode: Mode::Direct, why, is_slow: true };
+        }
+        measured => measured.and_then(Result::ok).map(|rate| rate.rows_per_s),
+    };
     let on_disk = |path: &Path| std::path::absolute(path).ok().and_then(|path| device_of(&root, &path));
     choice(Facts {
         table_bytes,
         cache_bytes,
         storage: on_disk(part.path()).map(|device| device.kind),
-        // A row that cannot be read fails the request that needs it, and not the start.
-        rows_per_s: (!is_small)
-            .then(|| PROBE.measure(Arc::clone(part), layout))
-            .and_then(|rate| rate.inspect_err(|e| log::warn!("cannot tell how fast rows come: {e}")).ok())
-            .map(|rate| rate.rows_per_s),
+        rows_per_s,
         room_bytes: [free, allowed].into_iter().flatten().min(),
     })
 }

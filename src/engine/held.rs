@@ -93,7 +93,12 @@ impl<B: Backend> Worker<B> {
                 }
                 _ => {
                     self.prefixes.unpin(held.pin);
-                    self.forget(&held.tokens);
+                    // One that made room has lost its name, and not what was said.
+                    match self.shared.sessions.gave_way(held.serial) {
+                        true if held.unwritten_since.is_some() => self.write_if_worth_it(&held.tokens),
+                        true => {}
+                        false => self.forget(&held.tokens),
+                    }
                 }
             }
         }

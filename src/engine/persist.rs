@@ -20,6 +20,7 @@ use std::time::{Duration, Instant};
 use super::backend::Backend;
 use super::held::Held;
 use super::prefix_cache::{BLOCK_TOKENS, Kept};
+use super::reuse::reusable;
 use super::sessions::Sessions;
 use super::worker::Worker;
 use crate::model::LayerKind;
@@ -31,8 +32,14 @@ const PIECE_BLOCKS: usize = 16;
 const MAX_WORTH: usize = 16;
 /// A session is written when it was left alone for so long: before, it is likely to grow.
 const QUIET: Duration = Duration::from_secs(60);
-/// The table of sessions is written no more often.
+/// Conversations that may wait to be forgotten on the disk.
+const MAX_TO_FORGET: usize = 256;
+/// After so long what is being read is not waited for: a disk that stalls costs time, and computing goes on.
+const RESTORE_PATIENCE: Duration = Duration::from_secs(30);
+/// The table of sessions is written no more often for their uses.
 const TABLE_INTERVAL: Duration = Duration::from_secs(300);
+/// And no more often where some are new or gone.
+const NEW_TABLE_INTERVAL: Duration = Duration::from_secs(5);
 const TABLE: &str = "sessions";
 /// The list of the rows wanted most is written no more often, but for the end: it is what a power cut may cost.
 const ROWS_INTERVAL: Duration = Duration::from_secs(3600);
@@ -44,10 +51,31 @@ pub(super) struct Persisting {
     pub(super) store: PrefixStore,
     /// Prefixes that are to be written, if they are not.
     worth: VecDeque<Vec<u32>>,
-    /// What is being read: the tokens of its blocks, and what comes of it.
-    restoring: Option<(Vec<u32>, Receiver<Option<Restored>>)>,
+    /// Of the first of them, the first block of the piece that was given to the writer last.
+    given: Option<usize>,
+    /// A prefix of fewer tokens is not worth writing.
+    worth_tokens: usize,
+    /// What the writer has not been told to forget yet: tokens, and how many of them others begin with.
+    to_forget: VecDeque<(Vec<u32>, usize)>,
+    restoring: Option<Restoring>,
     table: WrittenTable,
     rows: WrittenRows,
+}
+
+/// What is being read.
+#[derive(Debug)]
+struct Restoring {
+    /// The tokens of its blocks.
+    tokens: Vec<u32>,
+    /// What comes of it.
+    receiver: Receiver<Option<Restored>>,
+    since: Instant,
+}
+
+impl Restoring {
+    fn is_late(&self) -> bool {
+        self.since.elapsed() >= RESTORE_PATIENCE
+    }
 }
 
 /// The state of the table of sessions that the disk has.
@@ -55,7 +83,16 @@ pub(super) struct Persisting {
 struct WrittenTable {
     version: u64,
     n_changes: u64,
-    at: Instant,
+    /// Nothing if this process has written none.
+    at: Option<Instant>,
+}
+
+impl WrittenTable {
+    /// When a table of this version may be written.
+    fn due(&self, version: u64) -> Option<Instant> {
+        let interval = if version == self.version { TABLE_INTERVAL } else { NEW_TABLE_INTERVAL };
+        self.at.map(|at| at + interval)
+    }
 }
 
 /// The list of rows that the disk has.
@@ -68,24 +105,46 @@ struct WrittenRows {
 
 impl Persisting {
     /// For the engine's thread, which is woken when something was written.
-    pub(super) fn new(store: PrefixStore) -> Self {
+    ///
+    /// `worth_tokens`: a prefix of fewer is not written.
+    pub(super) fn new(store: PrefixStore, worth_tokens: usize) -> Self {
         store.wake(thread::current());
-        let table = WrittenTable { version: 0, n_changes: 0, at: Instant::now() };
+        let table = WrittenTable { version: 0, n_changes: 0, at: None };
         let rows = WrittenRows { hash: 0, at: Instant::now() };
-        Self { store, worth: VecDeque::new(), restoring: None, table, rows }
+        let (worth, to_forget) = (VecDeque::new(), VecDeque::new());
+        Self { store, worth, given: None, worth_tokens, to_forget, restoring: None, table, rows }
     }
 
     /// Forgets of `tokens` what comes behind the first `n_shared`. Those may go with it, since pieces go whole; what
     /// others begin with is written again.
     pub(super) fn forget(&mut self, tokens: &[u32], n_shared: usize) {
         self.worth.retain(|other| !other.starts_with(tokens));
-        if !self.store.forget(tokens.to_vec(), n_shared) {
-            log::warn!(
-                "too much waits to be written: what a session that is gone said stays on the disk for now"
-            );
-        } else if n_shared > 0 {
-            self.worth.push_back(tokens[..n_shared].to_vec());
+        self.given = None;
+        if self.to_forget.len() < MAX_TO_FORGET {
+            self.to_forget.push_back((tokens.to_vec(), n_shared));
+        } else {
+            log::warn!("the disk does not keep up: what a session that is gone said stays on it for now");
         }
+        self.forget_on();
+    }
+
+    /// Tells the writer what to forget, as much as it takes. It wakes the engine when it takes more.
+    fn forget_on(&mut self) {
+        while let Some((tokens, n_shared)) = self.to_forget.pop_front() {
+            if !self.store.forget(tokens.clone(), n_shared) {
+                self.to_forget.push_front((tokens, n_shared));
+                return;
+            }
+            if n_shared >= self.worth_tokens {
+                self.worth.push_back(tokens[..n_shared].to_vec());
+            }
+        }
+    }
+
+    /// Takes the first prefix off those that are to be written.
+    fn next_worth(&mut self) {
+        self.worth.pop_front();
+        self.given = None;
     }
 }
 
@@ -126,18 +185,19 @@ impl<B: Backend> Worker<B> {
     /// Whether the sequence has to wait for the disk to give what it knows of the prompt.
     pub(super) fn waits_for_disk(&mut self, i: usize) -> bool {
         let (Some(disk), Some(sequence)) = (&mut self.disk, &mut self.slots[i]) else { return false };
+        let is_waited_for = disk.restoring.as_ref().is_some_and(|restoring| !restoring.is_late());
         if self.options.kept_contexts == 0 || sequence.asked_disk {
             // What is being read may be for this one.
-            return sequence.waits_for_disk && disk.restoring.is_some();
+            return sequence.waits_for_disk && is_waited_for;
         }
-        let reusable = &sequence.tokens[..sequence.n_prompt - 1];
+        let reusable = reusable(&sequence.tokens[..sequence.n_prompt]);
         let mut plan = disk.store.plan(reusable, self.backend.lookback());
         if plan.n_tokens < self.prefixes.n_known(reusable) + BLOCK_TOKENS {
             return false;
         }
         // One at a time, so that no more than a context's worth is in flight; and it may bring what this one needs.
         if disk.restoring.is_some() {
-            return true;
+            return is_waited_for;
         }
         let prefixes = &self.prefixes;
         plan.without(|path, kind| prefixes.get(path, layer_kind(kind)).is_some());
@@ -154,7 +214,7 @@ impl<B: Backend> Worker<B> {
             sequence.asked_disk = true;
             return false;
         }
-        disk.restoring = Some((tokens, receiver));
+        disk.restoring = Some(Restoring { tokens, receiver, since: Instant::now() });
         (sequence.asked_disk, sequence.waits_for_disk) = (true, true);
         true
     }
@@ -162,14 +222,14 @@ impl<B: Backend> Worker<B> {
     /// Takes over what was read.
     pub(super) fn take_restored(&mut self) {
         let Some(disk) = &mut self.disk else { return };
-        let Some((_, receiver)) = &disk.restoring else { return };
+        let Some(Restoring { receiver, .. }) = &disk.restoring else { return };
         let restored = match receiver.try_recv() {
             Err(TryRecvError::Empty) => return,
             Ok(restored) => restored,
             // The thread has panicked; what it was to bring is computed.
             Err(TryRecvError::Disconnected) => Some(Restored::new()),
         };
-        let Some((tokens, _)) = disk.restoring.take() else { return };
+        let Some(Restoring { tokens, .. }) = disk.restoring.take() else { return };
         let Some(mut restored) = restored else {
             // A piece was no good, and is known no more. Without it the disk may still give something.
             for sequence in self.slots.iter_mut().flatten().filter(|sequence| sequence.n_cached.is_none()) {
@@ -199,6 +259,13 @@ impl<B: Backend> Worker<B> {
             return;
         }
         let tokens = &tokens[..n_known];
+        // Of what is larger than all pieces may be the end would push the beginning out, again and again.
+        let first = self.prefixes.get(&tokens[..BLOCK_TOKENS.min(n_known)], LayerKind::Full);
+        let n_bytes =
+            first.map_or(0, |kept| self.backend.kept_bytes(kept)) * n_known.div_ceil(BLOCK_TOKENS) as u64;
+        if n_bytes > disk.store.disk_bytes() {
+            return;
+        }
         // A longer one that waits does not bring the windows that resuming here needs.
         if !disk.worth.iter().any(|other| other == tokens) {
             disk.worth.push_back(tokens.to_vec());
@@ -207,9 +274,8 @@ impl<B: Backend> Worker<B> {
 
     /// Gives the next piece to the writer, if it has none. `ending`: no more requests will come.
     pub(super) fn write_what_is_due(&mut self, now: Instant, ending: bool) {
-        if self.disk.is_none() {
-            return;
-        }
+        let Some(disk) = &mut self.disk else { return };
+        disk.forget_on();
         let due = self
             .held
             .values_mut()
@@ -226,30 +292,42 @@ impl<B: Backend> Worker<B> {
             && let Some(tokens) = disk.worth.front()
         {
             let tokens = tokens.clone();
-            let is_taken = self
-                .next_piece(&tokens)
-                .is_some_and(|piece| self.disk.as_ref().is_some_and(|disk| disk.store.write(piece)));
-            match (&mut self.disk, is_taken) {
-                (Some(disk), false) => drop(disk.worth.pop_front()),
-                _ => return,
+            let piece = self.next_piece(&tokens);
+            let Some(disk) = &mut self.disk else { return };
+            // What was given and is lacking still, or again, could not be written, or had to go for what followed.
+            let piece = piece.filter(|(first, _)| disk.given.is_none_or(|given| *first > given));
+            let given = piece.and_then(|(first, piece)| disk.store.write(piece).then_some(first));
+            if given.is_some() {
+                disk.given = given;
+                return;
             }
+            disk.next_worth();
         }
     }
 
     /// Whether nothing is left to be written.
     pub(super) fn is_written(&self) -> bool {
-        self.disk.as_ref().is_none_or(|disk| disk.worth.is_empty() && disk.store.is_idle())
+        let is_done =
+            |disk: &Persisting| disk.worth.is_empty() && disk.to_forget.is_empty() && disk.store.is_idle();
+        self.disk.as_ref().is_none_or(is_done)
+    }
+
+    /// When what is being read will not be waited for any longer.
+    pub(super) fn end_of_patience(&self, now: Instant) -> Option<Instant> {
+        let restoring = self.disk.as_ref()?.restoring.as_ref()?;
+        Some(restoring.since + RESTORE_PATIENCE).filter(|end| *end > now)
     }
 
     /// When something will be due to be written.
     pub(super) fn next_write(&self) -> Option<Instant> {
         // A writer that works wakes the engine when it is through.
         let disk = self.disk.as_ref().filter(|disk| disk.store.is_idle())?;
-        let is_table_due = disk.table.n_changes != self.shared.sessions.n_changes();
-        let table = is_table_due.then(|| disk.table.at + TABLE_INTERVAL);
-        let sessions = self.held.values().filter_map(|held| held.unwritten_since?.checked_add(QUIET));
+        let sessions = &self.shared.sessions;
+        let has_changed = disk.table.n_changes != sessions.n_changes();
+        let table = has_changed.then(|| disk.table.due(sessions.version())).flatten();
+        let held = self.held.values().filter_map(|held| held.unwritten_since?.checked_add(QUIET));
         let rows = disk.rows.at.checked_add(ROWS_INTERVAL);
-        sessions.chain(table).chain(rows).min()
+        held.chain(table).chain(rows).min()
     }
 
     fn write_hot_rows(&mut self, now: Instant, ending: bool) {
@@ -267,24 +345,24 @@ impl<B: Backend> Worker<B> {
         }
     }
 
-    /// What is new or gone is written at once, uses now and then.
+    /// What is new or gone is written soon, uses now and then.
     fn write_table(&mut self, now: Instant, ending: bool) {
         let Some(Persisting { store, table, .. }) = &mut self.disk else { return };
         let sessions = &self.shared.sessions;
         let (version, n_changes) = (sessions.version(), sessions.n_changes());
-        let is_due = ending || version != table.version || now >= table.at + TABLE_INTERVAL;
+        let is_due = ending || table.due(version).is_none_or(|due| now >= due);
         if n_changes != table.n_changes
             && is_due
             && store.is_idle()
             && store.write_record(TABLE, sessions.record())
         {
-            *table = WrittenTable { version, n_changes, at: now };
+            *table = WrittenTable { version, n_changes, at: Some(now) };
         }
     }
 
-    /// The first blocks of `tokens` that are not written, of those that resuming at its end needs. `None` if there
-    /// are none, or they are forgotten.
-    fn next_piece(&self, tokens: &[u32]) -> Option<NewPiece> {
+    /// The first blocks of `tokens` that are not written, of those that resuming at its end needs, and which is the first.
+    /// `None` if there are none, or they are forgotten.
+    fn next_piece(&self, tokens: &[u32]) -> Option<(usize, NewPiece)> {
         let disk = self.disk.as_ref()?;
         let (path, n_known) = self.prefixes.along(tokens);
         let seen_from = n_known.saturating_sub(self.backend.lookback());
@@ -308,6 +386,6 @@ impl<B: Backend> Worker<B> {
             parts.push(NewPart { block, kind, bytes: self.backend.bytes_of_kept(kept) });
             end = block_end;
         }
-        (!parts.is_empty()).then(|| NewPiece { tokens: path[..end].to_vec(), parts })
+        (!parts.is_empty()).then(|| (first, NewPiece { tokens: path[..end].to_vec(), parts }))
     }
 }

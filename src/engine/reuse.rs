@@ -4,6 +4,8 @@
 //! answer. So one whose prompt begins like that of another under way waits for the part that they share
 //! instead of computing it a second time.
 
+use std::time::Instant;
+
 use super::backend::Backend;
 use super::prefix_cache::{BLOCK_TOKENS, Kept};
 use super::request::Priority;
@@ -43,20 +45,20 @@ impl<B: Backend> Worker<B> {
     /// An interactive one that waits for one of the background lends it its priority, or it would itself be computed
     /// at the background's pace (priority inversion). It is lent anew at each turn, so that this ends with the
     /// waiting: for what the other computes beyond the part that they share nobody waits.
-    pub(super) fn begin_what_can(&mut self) {
+    pub(super) fn begin_what_can(&mut self, now: Instant) {
         for sequence in self.slots.iter_mut().flatten() {
             sequence.is_background = sequence.priority == Priority::Background;
         }
         for i in 0..self.slots.len() {
             let begins = self.slots[i].as_ref().is_some_and(|sequence| sequence.n_cached.is_none());
-            if begins && !self.waits_for_another(i) && !self.waits_for_disk(i) {
+            if begins && !self.waits_for_another(i, now) && !self.waits_for_disk(i) {
                 self.begin(i);
             }
         }
     }
 
     /// Whether others are about to compute some of this one's prompt that nobody has. They do it with its priority.
-    fn waits_for_another(&mut self, i: usize) -> bool {
+    fn waits_for_another(&mut self, i: usize, now: Instant) -> bool {
         if self.options.kept_contexts == 0 {
             return false;
         }
@@ -64,7 +66,7 @@ impl<B: Backend> Worker<B> {
         let reusable = reusable(&this.tokens[..this.n_prompt]);
         let n_known = self.prefixes.n_known(reusable);
         let mut waits = false;
-        for other in self.slots.iter_mut().flatten().filter(|other| other.is_prefilling()) {
+        for other in self.slots.iter_mut().flatten().filter(|other| other.is_prefilling(now)) {
             if agreement(reusable, &other.tokens[..other.n_prompt]) > n_known.max(other.n_done) {
                 waits = true;
                 other.is_background &= this.is_background;
@@ -124,6 +126,6 @@ impl<B: Backend> Worker<B> {
 }
 
 /// What of a prompt may be known already: the last token is always run, for its logits.
-fn reusable(prompt: &[u32]) -> &[u32] {
+pub(super) fn reusable(prompt: &[u32]) -> &[u32] {
     &prompt[..prompt.len() - 1]
 }

@@ -61,7 +61,8 @@ const CHUNK_S: f64 = 2.0;
 const CHUNK_TOKENS: usize = 16;
 /// After so many steps with a chunk the answers get one for themselves, which delays the prompt by 3 %.
 const MEASURE_EVERY: usize = 16;
-/// And after so many where the answers are more or fewer than when they were measured. Unlike the other this may happen at
+/// And after so many where the answers are more or fewer than when they were measured, or were so once only: the machine may have
+/// done something else meanwhile. Unlike the other this may happen at
 /// any time, as answers of which a grammar makes tokens certain are now among them and now not.
 const MEASURE_OTHERS: usize = 4;
 /// A step of the same answers that took more times as long as before counts as if it had taken so many times as long: one
@@ -144,8 +145,9 @@ pub(super) struct Scheduler {
     first_background: usize,
     /// Steps for interactive slots since the last one for the background, where it could have moved.
     n_passed_over: usize,
-    /// How many answers the last step without a chunk had.
+    /// How many answers the last step without a chunk had, and how many such steps in a row had as many.
     n_answers_alone: usize,
+    n_alike: usize,
     /// Steps with answers and a chunk since then.
     n_mixed: usize,
 }
@@ -160,6 +162,7 @@ impl Scheduler {
             first_background: 0,
             n_passed_over: 0,
             n_answers_alone: 0,
+            n_alike: 0,
             n_mixed: MEASURE_EVERY,
         }
     }
@@ -196,11 +199,13 @@ impl Scheduler {
 
     /// Whether `n_answers` get a step for themselves although prompts wait.
     fn is_to_measure(&self, n_answers: usize) -> bool {
-        let limit = if n_answers == self.n_answers_alone { MEASURE_EVERY } else { MEASURE_OTHERS };
+        let is_known = n_answers == self.n_answers_alone && self.n_alike > 1;
+        let limit = if is_known { MEASURE_EVERY } else { MEASURE_OTHERS };
         n_answers > 0 && self.n_mixed >= limit
     }
 
     fn answers_alone(&mut self, decode: Vec<usize>) -> Action {
+        self.n_alike = if decode.len() == self.n_answers_alone { self.n_alike + 1 } else { 1 };
         (self.n_answers_alone, self.n_mixed) = (decode.len(), 0);
         Action::Step { chunk: None, decode }
     }

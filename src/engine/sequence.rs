@@ -18,6 +18,9 @@ use crate::tokenizer::{StreamDecoder, Tokenizer};
 
 /// For so long prompts of others stay cut for an answer whose reader has no room: it may have some at any moment.
 const READER_IS_AWAY: Duration = Duration::from_secs(5);
+/// Rows that are so late may never come: others then compute themselves what they would have waited for, and do not make
+/// room for an answer that does not move. A slow card brings the rows of a chunk sooner.
+const ROWS_STALL: Duration = Duration::from_secs(2);
 
 /// A sequence in a slot.
 pub(super) struct Sequence<S> {
@@ -43,8 +46,8 @@ pub(super) struct Sequence<S> {
     pub(super) asked_disk: bool,
     /// What is being read is for this one.
     pub(super) waits_for_disk: bool,
-    /// A step was given up because its rows were late. It is passed over until they are there.
-    pub(super) waits_for_rows: bool,
+    /// Since when a step was given up because its rows were late. It is passed over until they are there.
+    pub(super) late_since: Option<Instant>,
     /// Tokens of `n_done` that are kept for others.
     pub(super) n_kept: usize,
     /// What the backend was told that it will run, in order.
@@ -75,7 +78,7 @@ impl<S> Sequence<S> {
             n_cached: None,
             asked_disk: false,
             waits_for_disk: false,
-            waits_for_rows: false,
+            late_since: None,
             n_kept: 0,
             announced: VecDeque::new(),
             answer,
@@ -86,19 +89,30 @@ impl<S> Sequence<S> {
         }
     }
 
-    /// Whether it computes its prompt, and nothing holds it up.
-    pub(super) fn is_prefilling(&self) -> bool {
+    /// Whether it computes its prompt, and nothing holds it up for long.
+    pub(super) fn is_prefilling(&self, now: Instant) -> bool {
         self.n_cached.is_some()
             && self.n_done < self.n_prompt
             && self.parked.is_none()
-            && !self.waits_for_rows
+            && !self.is_stalled(now)
+    }
+
+    /// When its late rows will count as stalled, if that is still to come.
+    pub(super) fn stalls_at(&self, now: Instant) -> Option<Instant> {
+        self.late_since.map(|since| since + ROWS_STALL).filter(|at| *at > now)
+    }
+
+    /// Whether its rows are so late that nobody should reckon with it.
+    fn is_stalled(&self, now: Instant) -> bool {
+        self.late_since.is_some_and(|since| now - since >= ROWS_STALL)
     }
 
     /// Whether its tokens are waited for in steps to come: its prompt is computed, or what was announced ends it, and its reader
     /// reads.
     pub(super) fn will_decode(&self, now: Instant) -> bool {
         let end = self.announced.back().map_or(self.n_done, |announced| announced.end);
-        end >= self.n_prompt && self.parked.is_none_or(|since| now - since < READER_IS_AWAY)
+        let reads = self.parked.is_none_or(|since| now - since < READER_IS_AWAY);
+        end >= self.n_prompt && reads && !self.is_stalled(now)
     }
 
     /// What the scheduler is to know. Also notes since when the reader has no room.
@@ -109,7 +123,7 @@ impl<S> Sequence<S> {
             return Slot::Parked;
         }
         self.parked = None;
-        if self.n_cached.is_none() || self.waits_for_rows {
+        if self.n_cached.is_none() || self.late_since.is_some() {
             return Slot::Parked;
         }
         match self.announced.front() {

@@ -6,7 +6,7 @@
 //!
 //! Deliberately absent: tokens, and what is kept of them. Those are the worker's (`held`).
 
-use std::collections::BTreeMap;
+use std::collections::{BTreeMap, BTreeSet};
 use std::sync::{Arc, Mutex, PoisonError};
 use std::time::{Duration, Instant, SystemTime, UNIX_EPOCH};
 
@@ -24,6 +24,8 @@ pub const MAX_SESSIONS: usize = 256;
 pub const MAX_SESSIONS_OF_ONE: usize = 64;
 /// How long a session outlives its last use if nobody says otherwise.
 pub const DEFAULT_TTL: Duration = Duration::from_secs(24 * 60 * 60);
+/// As many that gave way are remembered: there are more only where nobody asks.
+const MAX_GAVE_WAY: usize = 4 * MAX_SESSIONS;
 /// Bounds of what may be said.
 const MIN_TTL: Duration = Duration::from_secs(60);
 const MAX_TTL: Duration = Duration::from_secs(365 * 24 * 60 * 60);
@@ -102,6 +104,8 @@ struct Table {
     version: u64,
     /// Grows when anything changes.
     n_changes: u64,
+    /// Serials of sessions that made room for others, until the worker asks for them.
+    gave_way: BTreeSet<u64>,
 }
 
 #[derive(Debug)]
@@ -245,6 +249,11 @@ impl Sessions {
         self.with(|table, _| table.all.get(key).map(|entry| (entry.serial, entry.session.pinned)))
     }
 
+    /// Whether the session of this serial, which is gone, only made room for another; nobody wanted it forgotten. Says so once.
+    pub(super) fn gave_way(&self, serial: u64) -> bool {
+        self.with(|table, _| table.gave_way.remove(&serial))
+    }
+
     /// What nobody has used for too long is gone before anybody looks.
     fn with<T>(&self, f: impl FnOnce(&mut Table, Instant) -> T) -> T {
         self.at(Instant::now(), f)
@@ -298,7 +307,12 @@ impl Table {
         let going = self.all.iter().filter(|(key, entry)| may_go(key, entry));
         let oldest = going.min_by_key(|(_, entry)| entry.expires_at).map(|(key, _)| key.clone());
         let most = if of_his_alone { MAX_SESSIONS_OF_ONE } else { MAX_SESSIONS };
-        self.all.remove(&oldest.ok_or(SessionError::TooMany(most))?);
+        let gone = self.all.remove(&oldest.ok_or(SessionError::TooMany(most))?);
+        // Of one that said nothing nothing is held.
+        self.gave_way.extend(gone.filter(|entry| entry.session.n_tokens > 0).map(|entry| entry.serial));
+        if self.gave_way.len() > MAX_GAVE_WAY {
+            self.gave_way.pop_first();
+        }
         Ok(())
     }
 

@@ -80,7 +80,7 @@ impl<B: Backend> Worker<B> {
             held: BTreeMap::new(),
             pinned: Vec::new(),
             sessions_seen: 0,
-            disk: store.map(Persisting::new),
+            disk: store.map(|store| Persisting::new(store, options.worth_tokens.max(1))),
             options,
         }
     }
@@ -98,7 +98,7 @@ impl<B: Backend> Worker<B> {
             self.take_restored();
             self.look_for_rows();
             self.backend.warm_on();
-            self.begin_what_can();
+            self.begin_what_can(now);
             let is_over = self.shared.is_over();
             self.write_what_is_due(now, is_over);
             self.publish_gauges();
@@ -175,7 +175,7 @@ impl<B: Backend> Worker<B> {
     /// Takes up again the sequences whose rows have come.
     fn look_for_rows(&mut self) {
         for sequence in self.slots.iter_mut().flatten() {
-            sequence.waits_for_rows = sequence.waits_for_rows && !self.backend.has_rows(&sequence.state);
+            sequence.late_since = sequence.late_since.filter(|_| !self.backend.has_rows(&sequence.state));
         }
     }
 
@@ -237,8 +237,9 @@ impl<B: Backend> Worker<B> {
         });
         if let Err(NotRun { failed, late }) = ran {
             // The others have not advanced; the next turn makes the step again without these.
+            let now = Instant::now();
             for span in late {
-                self.slots[work[span].0].iter_mut().for_each(|s| s.waits_for_rows = true);
+                self.slots[work[span].0].iter_mut().for_each(|s| s.late_since = Some(now));
             }
             for f in failed {
                 self.end(work[f.span].0, Ending::Failed(f.failure));
@@ -271,9 +272,10 @@ impl<B: Backend> Worker<B> {
         match chosen {
             None => {}
             Some(Err(failure)) => {
-                // Where such a fault began is not known, and nobody is to begin with it.
+                // Where such a fault began is not known, and nobody is to begin with it, after a restart either.
                 if matches!(failure, Failure::Logits(_)) {
                     self.prefixes.clear();
+                    self.disk.iter_mut().for_each(|disk| disk.forget(&sequence.tokens, 0));
                 }
                 self.end(i, Ending::Failed(failure));
             }
@@ -375,7 +377,9 @@ impl<B: Backend> Worker<B> {
         let stalls =
             self.slots.iter().flatten().filter_map(|s| s.parked?.checked_add(self.options.stall_limit));
         let drain = self.shared.drain.get().copied().filter(|_| self.shared.in_flight() > 0);
-        let due = lives.filter_map(Life::next_due).chain(stalls).chain(drain).chain(self.next_write()).min();
+        let disk = self.next_write().into_iter().chain(self.end_of_patience(now));
+        let rows = self.slots.iter().flatten().filter_map(|s| s.stalls_at(now));
+        let due = lives.filter_map(Life::next_due).chain(stalls).chain(drain).chain(disk).chain(rows).min();
         self.shared.idle.store(true, Ordering::Relaxed);
         match due {
             Some(due) => thread::park_timeout(due.saturating_duration_since(now)),

@@ -125,11 +125,19 @@ fn of_store(store: StoreStats, page: &mut Page) {
     } = store;
     page.gauge("pled_store_pieces", "Pieces of prefixes on disk that can be used.", pieces);
     page.gauge("pled_store_bytes", "Their files, and those of other models.", bytes);
-    page.counter("pled_store_written_bytes_total", "Bytes written for prefixes and sessions.", written_bytes);
+    page.counter(
+        "pled_store_written_bytes_total",
+        "Bytes spent on writing prefixes and sessions.",
+        written_bytes,
+    );
     page.counter("pled_store_restored_tokens_total", "Tokens restored from disk.", restored_tokens);
     page.counter("pled_store_damaged_total", "Files found damaged; none was used.", damaged);
     page.gauge("pled_store_foreign", "Files found at the start that are not of this model.", foreign);
-    page.counter("pled_store_refused_total", "Pieces not written for want of budget or room.", refused);
+    page.counter(
+        "pled_store_refused_total",
+        "Pieces and lists not written for want of budget or room.",
+        refused,
+    );
     page.counter("pled_store_failed_writes_total", "Writes that failed.", failed_writes);
 }
 

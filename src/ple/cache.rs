@@ -113,10 +113,6 @@ impl RowCache {
         self.index[id as usize] = slot as u32 + 1;
     }
 
-    pub(super) fn is_empty(&self) -> bool {
-        self.slots.is_empty()
-    }
-
     /// Whether a row could be kept without another's being let go.
     pub(super) fn has_room(&self) -> bool {
         self.slots.len() < self.n_slots

@@ -1,6 +1,6 @@
 //! The row store: rows of the per-layer embedding table, asked for by token id.
 //!
-//! The table (1.3 GB or more) stays on storage; a token needs one row of it (about 5 kB). Rows are
+//! The table (1.9 GB of E2B as published) stays on storage; a token needs one row of it (7 kB). Rows are
 //! asked for as soon as token ids are known ([`RowStore::submit_parts`], which returns at once) and waited
 //! for as late as possible ([`RowStore::wait`]), so that reading and computing overlap; who has other things to do waits
 //! until a deadline and is woken when they have come ([`RowStore::wait_until`], [`RowStore::wake`]). What somebody will
@@ -77,7 +77,7 @@ pub enum Mode {
     /// Positioned reads past the page cache, with a row cache of bounded size.
     Direct,
     /// A mapping of the table; the page cache is the row cache.
-    /// Whoever overwrites or shortens the file under a running daemon risks wrong rows or a SIGBUS.
+    /// Whoever shortens the file under a running daemon risks a SIGBUS.
     Mmap,
     /// The whole table in owned memory.
     Resident,

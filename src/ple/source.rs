@@ -7,7 +7,7 @@ use crate::storage::{AlignedBytes, DirectFile, Mapping, StorageError, outward, p
 
 /// Gives the bytes of a table by their offset in the file, to several threads at a time.
 ///
-/// The store has one for each mode. Tests put their own between the store and these, which fail as
+/// The store has one for each mode but `resident`. Tests put their own between the store and these, which fail as
 /// storage does.
 pub trait TableSource: Send + Sync {
     /// The range of the file that is really read for these bytes.

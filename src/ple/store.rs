@@ -253,11 +253,11 @@ impl RowStore {
         Ok(Awaited::Rows(Rows { ranges, bytes: RowBytes::Batch(bytes) }))
     }
 
-    /// Which rows the cache holds and how much each is wanted, as bytes for another process: see [`warm`](Self::warm).
-    /// `None` if there is no cache, or nothing in it.
+    /// Which rows the cache holds, or will when it is warm, and how much each is wanted, as bytes for another process: see
+    /// [`warm`](Self::warm). `None` if there is no cache, or nothing in it.
     pub fn hot_rows(&self) -> Option<Vec<u8>> {
-        let Backing::Storage { cache, .. } = &self.backing else { return None };
-        (!cache.is_empty()).then(|| warm::record(cache, self.layout))
+        let Backing::Storage { cache, warming, .. } = &self.backing else { return None };
+        warm::record(cache, warming, self.layout)
     }
 
     /// Will fill what is free of the cache with these rows, which [`hot_rows`](Self::hot_rows) gave, hottest first, while

@@ -1,6 +1,6 @@
 //! Warm start: which rows were wanted most, as bytes that may outlast the process, and reading them again.
 //!
-//! They are read a few at a time, behind everything else, and take free places of the cache alone.
+//! They are asked for 32 at a time and read one at a time, behind everything else, and take free places of the cache alone.
 
 use std::sync::Arc;
 
@@ -23,17 +23,22 @@ const BATCH_ROWS: usize = 32;
 /// A row, and how often it was wanted of late.
 type HotRow = (u32, u8);
 
-/// The record of the rows of a cache.
-pub(super) fn record(cache: &RowCache, layout: TableLayout) -> Vec<u8> {
+/// The record of the rows of a cache, and of those that are still to be read into it. `None` if there are none.
+pub(super) fn record(cache: &RowCache, warming: &Warming, layout: TableLayout) -> Option<Vec<u8>> {
     let mut rows = cache.rows_by_count();
+    rows.extend(warming.to_come().filter(|(id, _)| !cache.holds(*id, 1)));
+    rows.sort_by_key(|&(id, count)| (std::cmp::Reverse(count), id));
     rows.truncate(MAX_ROWS);
+    if rows.is_empty() {
+        return None;
+    }
     let mut record = Vec::with_capacity(HEAD_BYTES + 5 * rows.len());
     for number in [VERSION, layout.n_rows, rows.len() as u32] {
         record.extend(number.to_le_bytes());
     }
     rows.iter().for_each(|(id, _)| record.extend(id.to_le_bytes()));
     record.extend(rows.iter().map(|(_, count)| count));
-    record
+    Some(record)
 }
 
 /// The rows that a record lists.
@@ -62,7 +67,7 @@ fn read(record: &[u8], layout: TableLayout) -> Result<Vec<HotRow>, PleError> {
 /// Rows that are still to be read.
 #[derive(Default)]
 pub(super) struct Warming {
-    /// The last first.
+    /// A stack: the row wanted most is its end.
     left: Vec<HotRow>,
     /// What is being read: the rows of a batch in its order, and the batch.
     reading: Option<(Vec<HotRow>, Arc<Batch>)>,
@@ -79,6 +84,11 @@ impl Warming {
     /// Rows that are still to be read.
     pub(super) fn n_left(&self) -> usize {
         self.left.len() + self.reading.as_ref().map_or(0, |(rows, _)| rows.len())
+    }
+
+    fn to_come(&self) -> impl Iterator<Item = HotRow> {
+        let reading = self.reading.iter().flat_map(|(rows, _)| rows);
+        reading.chain(&self.left).copied()
     }
 
     /// Takes over what has been read and asks for more.

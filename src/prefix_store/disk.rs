@@ -23,8 +23,11 @@ pub(super) fn make_folder(folder: &Path) -> io::Result<()> {
 
 /// Keeps other processes out of the folder for as long as the file is open. `None` if one is there.
 pub(super) fn lock(folder: &Path) -> io::Result<Option<File>> {
-    let file =
-        OpenOptions::new().write(true).create(true).truncate(false).mode(0o600).open(folder.join(LOCK))?;
+    let path = folder.join(LOCK);
+    if fs::symlink_metadata(&path).is_ok_and(|metadata| metadata.is_symlink()) {
+        return Err(io::Error::other("the lock is a link to somewhere else"));
+    }
+    let file = OpenOptions::new().write(true).create(true).truncate(false).mode(0o600).open(path)?;
     match file.try_lock() {
         Ok(()) => Ok(Some(file)),
         Err(fs::TryLockError::WouldBlock) => Ok(None),
@@ -55,7 +58,13 @@ pub(super) fn write<'a>(
 }
 
 fn write_to<'a>(path: &Path, contents: impl IntoIterator<Item = &'a [u8]>) -> io::Result<()> {
-    let mut file = OpenOptions::new().write(true).create(true).truncate(true).mode(0o600).open(path)?;
+    // A new file in any case: what has the name may be a link to somewhere else.
+    if let Err(e) = fs::remove_file(path)
+        && e.kind() != io::ErrorKind::NotFound
+    {
+        return Err(e);
+    }
+    let mut file = OpenOptions::new().write(true).create_new(true).mode(0o600).open(path)?;
     for bytes in contents {
         file.write_all(bytes)?;
     }

@@ -21,6 +21,8 @@ const PIECE: &str = ".kv";
 /// The budget's record.
 const BUDGET: &str = "budget";
 const SECONDS_OF_DAY: u64 = 24 * 60 * 60;
+/// The least that a file system writes.
+const BLOCK_BYTES: u64 = 4096;
 
 /// What all threads see of it.
 #[derive(Debug)]
@@ -84,7 +86,8 @@ impl State {
             if metadata.is_file() && disk::is_own(&name) {
                 continue;
             }
-            if metadata.is_file() && name.ends_with(UNFINISHED) {
+            let is_of_ours = |name: &str| name.ends_with(PIECE) || name.ends_with(disk::RECORD);
+            if metadata.is_file() && name.strip_suffix(UNFINISHED).is_some_and(is_of_ours) {
                 log::info!("{}: was not finished, so it is removed", path.display());
                 fs::remove_file(&path)?;
                 continue;
@@ -168,9 +171,9 @@ impl Folder {
         clock_day().max(self.first_day + self.opened.elapsed().as_secs() / SECONDS_OF_DAY)
     }
 
-    /// What writing so many bytes costs with the note of the budget itself.
+    /// What a file of so many bytes costs with the note of the budget itself: a card writes whole blocks.
     pub(super) fn budget_bytes(&self, n_bytes: u64) -> u64 {
-        n_bytes + disk::record_bytes(&[0; 16])
+        n_bytes.next_multiple_of(BLOCK_BYTES) + disk::record_bytes(&[0; 16]).next_multiple_of(BLOCK_BYTES)
     }
 
     pub(super) fn write_all(&self, jobs: &Receiver<Job>) {
@@ -234,11 +237,15 @@ impl Folder {
 
     /// A name that no file has.
     fn new_name(&self) -> String {
-        let mut state = self.state();
         loop {
             let since = SystemTime::now().duration_since(UNIX_EPOCH).unwrap_or_default();
-            state.n_named += 1;
-            let name = format!("{:016x}-{:x}{PIECE}", since.as_micros() as u64, state.n_named);
+            let n_named = {
+                let mut state = self.state();
+                state.n_named += 1;
+                state.n_named
+            };
+            let name = format!("{:016x}-{n_named:x}{PIECE}", since.as_micros() as u64);
+            // Asked without the lock: the engine does not wait for a disk that stalls.
             if !self.path.join(&name).exists() {
                 return name;
             }

@@ -2,11 +2,11 @@
 //!
 //! The rule of the room: what cannot be proven whole is not used. A piece is written beside its place and renamed
 //! into it when it is on the disk; every part of it has a checksum; it says of which model it is, by a fingerprint
-//! that the caller makes. Whatever else lies in the folder is counted, told of, and left alone. A fault of the disk
-//! costs time, never an answer.
+//! that the caller makes. What is unfinished is removed; whatever else lies in the folder is counted, told of, and left
+//! alone. A fault of the disk costs time, never an answer.
 //!
-//! What is written wears a card, so there is a budget for each day, which is spent before the bytes are written and
-//! is itself kept on the disk. What is there stays below a bound; what was not used for longest goes first.
+//! What is written wears a card, so there is a budget for each day, which is spent before the bytes are written, in whole
+//! blocks of a card, and is itself kept on the disk. What is there stays below a bound; what was not used for longest goes first.
 //!
 //! | file | what it holds |
 //! |---|---|

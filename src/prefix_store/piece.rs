@@ -20,6 +20,8 @@ const PART_BYTES: usize = 20;
 const SUM_BYTES: usize = 4;
 /// More than any context has.
 const MAX_TOKENS: usize = 1 << 20;
+/// More than any model keeps of a block in the layers of one kind.
+const MAX_PART_BYTES: u64 = 64 << 20;
 
 /// What is to be written.
 #[derive(Clone, Debug, PartialEq, Eq)]
@@ -162,7 +164,8 @@ impl Header {
         let n_blocks = n_tokens.div_ceil(block_tokens);
         for part in parts.chunks_exact(PART_BYTES) {
             let (block, kind) = (u32_at(part, 0) as usize, PartKind::of_code(u32_at(part, 4)));
-            let end = header.n_bytes.checked_add(u64_at(part, 12)).filter(|&end| end <= file.len());
+            let n_bytes = Some(u64_at(part, 12)).filter(|&n| n <= MAX_PART_BYTES);
+            let end = n_bytes.and_then(|n| header.n_bytes.checked_add(n)).filter(|&end| end <= file.len());
             let (Some(kind), Some(end)) = (kind.filter(|_| block < n_blocks), end) else {
                 return Err(PieceError::Damaged("a part of it cannot be"));
             };

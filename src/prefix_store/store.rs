@@ -38,7 +38,7 @@ pub struct StoreStats {
     pub pieces: usize,
     /// Bytes of these and of other models' pieces.
     pub bytes: u64,
-    /// Written since the start. Unit: bytes.
+    /// Spent of the day's budget since the start: what was written, or failed to be. Unit: bytes.
     pub written_bytes: u64,
     /// Tokens that were restored since the start.
     pub restored_tokens: u64,
@@ -46,7 +46,7 @@ pub struct StoreStats {
     pub damaged: u64,
     /// Files found at the start that are of another model, another version, or nobody knows whose.
     pub foreign: u64,
-    /// Pieces that were not written because the day's bytes were spent, or there was no room.
+    /// Pieces and records that were not written because the day's bytes were spent, or there was no room.
     pub refused: u64,
     /// Writes that failed.
     pub failed_writes: u64,
@@ -172,6 +172,11 @@ impl PrefixStore {
     /// Has the pieces removed that say more of `tokens` than the first `n`. False if too much waits.
     pub fn forget(&self, tokens: Vec<u32>, n: usize) -> bool {
         self.give(Job::Forget(tokens, n))
+    }
+
+    /// The most that all pieces may take. Unit: bytes.
+    pub fn disk_bytes(&self) -> u64 {
+        self.folder.options.disk_bytes
     }
 
     /// Counters of now.

@@ -156,7 +156,8 @@ fn the_disk_bound_holds_and_what_was_not_used_goes_first() {
 #[test]
 fn the_budget_of_the_day_holds_over_restarts() {
     let folder = tempfile::tempdir().unwrap();
-    let one = piece(&prompt(1, 16), &wanted(16)).n_bytes() + 28;
+    // A small piece and the note of the budget, a block of the card each.
+    let one = 2 * 4096;
     let options = Options { daily_bytes: 5 * one, ..OPTIONS };
     let mut n_written = 0;
     for of in 1..=12 {
@@ -278,6 +279,53 @@ fn damaged_files_are_never_used() {
         }
     }
     assert!((100..400).contains(&n_found_at_start), "some are found when they are read: {n_found_at_start}");
+}
+
+/// A name in the folder may lead elsewhere.
+#[test]
+fn links_are_not_followed() {
+    let (folder, elsewhere) = (tempfile::tempdir().unwrap(), tempfile::tempdir().unwrap());
+    let (weights, absent) = (elsewhere.path().join("weights"), elsewhere.path().join("absent"));
+    fs::write(&weights, b"weights").unwrap();
+    let store = PrefixStore::open(folder.path(), OPTIONS).unwrap();
+    symlink(&weights, folder.path().join("list.record.tmp")).unwrap();
+    assert!(store.write_record("list", b"milk".to_vec()));
+    await_idle(&store);
+    assert_eq!(store.record("list").as_deref(), Some(&b"milk"[..]));
+    assert_eq!(fs::read(&weights).unwrap(), b"weights");
+    drop(store);
+    fs::remove_file(folder.path().join("lock")).unwrap();
+    symlink(&absent, folder.path().join("lock")).unwrap();
+    assert!(matches!(PrefixStore::open(folder.path(), OPTIONS), Err(StoreError::Folder { .. })));
+    assert!(!absent.exists());
+}
+
+/// The length of a part is what its file says, and a file with a hole takes no room: nobody reserves memory for it.
+#[test]
+fn a_part_that_no_model_has_is_damage() {
+    let folder = tempfile::tempdir().unwrap();
+    let tokens = prompt(1, 16);
+    save(&PrefixStore::open(folder.path(), OPTIONS).unwrap(), &tokens);
+    let path = &pieces(folder.path())[0];
+    let mut bytes = fs::read(path).unwrap();
+    let n_parts = u32::from_le_bytes(bytes[24..28].try_into().unwrap()) as usize;
+    let (first, sum_at) = (28 + 4 * tokens.len(), 28 + 4 * tokens.len() + 20 * n_parts);
+    let hole = 8_u64 << 30;
+    bytes[first + 12..first + 20].copy_from_slice(&hole.to_le_bytes());
+    let sum = crc32c::crc32c(&bytes[..sum_at]);
+    bytes[sum_at..sum_at + 4].copy_from_slice(&sum.to_le_bytes());
+    fs::write(path, &bytes).unwrap();
+    let first_part = 3 * BLOCK as u64;
+    fs::File::options()
+        .write(true)
+        .open(path)
+        .unwrap()
+        .set_len(bytes.len() as u64 + hole - first_part)
+        .unwrap();
+    let store = PrefixStore::open(folder.path(), OPTIONS).unwrap();
+    let stats = store.stats();
+    assert_eq!((stats.pieces, stats.damaged), (0, 1), "{stats:?}");
+    assert!(!path.exists());
 }
 
 #[test]

@@ -2,9 +2,11 @@
 
 use std::fs;
 use std::path::{Path, PathBuf};
-use std::time::Instant;
+use std::time::{Duration, Instant};
 
-use pled::engine::{BLOCK_TOKENS, Draft, EngineHandle, EngineOptions, Purpose, SessionDraft, SessionKey};
+use pled::engine::{
+    BLOCK_TOKENS, Draft, EngineHandle, EngineOptions, MAX_SESSIONS, Purpose, SessionDraft, SessionKey,
+};
 use pled::model::KvType;
 use pled::prefix_store::{Options, PrefixStore, StoreStats};
 
@@ -203,6 +205,69 @@ fn what_is_given_up_is_gone_from_the_disk() {
     end(engine);
     let engine = engine_over_disk(model_file(file), None, WRITING, Some(store(folder.path())));
     assert_eq!(hear(submit(&engine, &draft(&of(200), 1))).1, 127);
+    end(engine);
+}
+
+/// However many are given up at once: the writer takes a few jobs at a time.
+#[test]
+fn many_that_are_given_up_at_once_are_gone_from_the_disk() {
+    let folder = tempfile::tempdir().unwrap();
+    let file = "gemma4-ple/model-q4_0.gguf";
+    let engine = engine_over_disk(model_file(file), None, WRITING, Some(store(folder.path())));
+    let keys: Vec<SessionKey> = (0..20).map(|i| SessionKey::unowned(&format!("s{i}"))).collect();
+    for (key, first) in keys.iter().zip(3..) {
+        engine.open_session(key).unwrap();
+        let prompt: Vec<u32> = (0..40).map(|i| first + i * 7).collect();
+        hear(submit(
+            &engine,
+            &Draft { session: key.id.clone(), purpose: Purpose::Prewarm, ..draft(&prompt, 1) },
+        ));
+    }
+    await_that("all are written", || stats(&engine).pieces == keys.len());
+    assert!(keys.iter().all(|key| engine.delete_session(key)));
+    await_that("all are gone", || pieces(folder.path()).is_empty());
+    end(engine);
+}
+
+/// A disk that is full, or read-only since it failed, is not worn out by trying.
+#[test]
+fn what_cannot_be_written_is_not_tried_again_and_again() {
+    let parent = tempfile::tempdir().unwrap();
+    let folder = parent.path().join("sessions");
+    let file = "gemma4-ple/model-q4_0.gguf";
+    let engine = engine_over_disk(model_file(file), None, WRITING, Some(store(&folder)));
+    fs::remove_dir_all(&folder).unwrap();
+    let prompt: Vec<u32> = (0..64).map(|i| 3 + i).collect();
+    engine.open_session(&SessionKey::unowned("s")).unwrap();
+    let warm = Draft { session: "s".to_owned(), purpose: Purpose::Prewarm, ..draft(&prompt, 1) };
+    hear(submit(&engine, &warm));
+    await_that("a write fails", || stats(&engine).failed_writes > 0);
+    // Enough for hundreds.
+    std::thread::sleep(Duration::from_millis(200));
+    let n_failed = stats(&engine).failed_writes;
+    assert!(n_failed <= 3, "the prefix, and the list of sessions: {n_failed}");
+    assert_eq!(hear(submit(&engine, &draft(&prompt, 1))).1, 63);
+    end(engine);
+}
+
+/// A session that makes room for another loses its name. Nobody wanted what was said forgotten.
+#[test]
+fn what_a_session_said_that_makes_room_stays() {
+    let folder = tempfile::tempdir().unwrap();
+    let file = "gemma4-ple/model-q4_0.gguf";
+    let prompt: Vec<u32> = (0..64).map(|i| 3 + i).collect();
+    let engine = engine_over_disk(model_file(file), None, WRITING, Some(store(folder.path())));
+    engine.open_session(&SessionKey::unowned("old")).unwrap();
+    hear(submit(&engine, &Draft { session: "old".to_owned(), ..draft(&prompt, 1) }));
+    for i in 0..MAX_SESSIONS {
+        engine.open_session(&SessionKey::unowned(&format!("s{i}"))).unwrap();
+    }
+    assert!(engine.sessions().get(&SessionKey::unowned("old")).is_none());
+    // It had not been left alone for long enough yet to be written.
+    await_that("it is written", || stats(&engine).pieces == 1);
+    end(engine);
+    let engine = engine_over_disk(model_file(file), None, WRITING, Some(store(folder.path())));
+    assert_eq!(hear(submit(&engine, &draft(&prompt, 1))).1, 63);
     end(engine);
 }
 

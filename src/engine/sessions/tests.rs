@@ -102,6 +102,21 @@ fn there_are_so_many_and_those_made_by_use_give_way() {
 
 /// An owner sees, uses and ends his own; and of them he has no more than his share.
 #[test]
+fn who_made_room_is_told_from_who_was_given_up() {
+    let sessions = Sessions::default();
+    let id = |i: usize| key(&format!("s{i:03}"));
+    for i in 0..MAX_SESSIONS {
+        sessions.open(&id(i)).unwrap();
+        sessions.said(&id(i), 5);
+    }
+    let [oldest, second] = [0, 1].map(|i| sessions.serial(&id(i)).unwrap().0);
+    sessions.open(&key("new")).unwrap();
+    assert!(sessions.get(&id(0)).is_none() && sessions.delete(&id(1)));
+    assert!(!sessions.gave_way(second));
+    assert!(sessions.gave_way(oldest) && !sessions.gave_way(oldest), "it is said once");
+}
+
+#[test]
 fn sessions_are_their_owners_alone() {
     let sessions = Sessions::default();
     let of = |owner: &str, id: &str| SessionDraft { owner: owner.into(), ..draft(id) };
