@@ -78,9 +78,9 @@ seventeen eighteen nineteen""".split()
 _TENS = "twenty thirty forty fifty sixty seventy eighty ninety".split()
 
 
-def number(rng: random.Random, n: int | float, words_too: bool = True) -> str:
-    """A number in digits, sometimes in words."""
-    if isinstance(n, float) or not words_too or rng.random() > 0.08 or n > 99:
+def number(scene: Scene, n: int | float) -> str:
+    """A number in digits, sometimes in words: more often in training, which has to teach ninety words of them."""
+    if isinstance(n, float) or scene.rng.random() > (0.08 if scene.held_out else 0.25) or n > 99:
         return f"{n:g}"
     if n < 20:
         return _UNITS[n]
@@ -209,8 +209,8 @@ def _area_valued(scene: Scene, patterns: s.Patterns, tool: str, key: str, value:
 def brightness(scene: Scene) -> Command | None:
     v = percent(scene.rng)
     if scene.rng.random() < 0.35:
-        return _area_valued(scene, s.AREA_BRIGHTNESS, "HassLightSet", "brightness", v, number(scene.rng, v), "brightness", "brightness")
-    return _valued(scene, s.BRIGHTNESS, "light", "HassLightSet", "brightness", v, number(scene.rng, v), "brightness", "brightness")
+        return _area_valued(scene, s.AREA_BRIGHTNESS, "HassLightSet", "brightness", v, number(scene, v), "brightness", "brightness")
+    return _valued(scene, s.BRIGHTNESS, "light", "HassLightSet", "brightness", v, number(scene, v), "brightness", "brightness")
 
 
 def color(scene: Scene) -> Command | None:
@@ -223,13 +223,13 @@ def color(scene: Scene) -> Command | None:
 def temperature(scene: Scene) -> Command | None:
     v = degrees(scene.rng)
     if scene.rng.random() < 0.55:
-        return _area_valued(scene, s.AREA_TEMPERATURE, "HassClimateSetTemperature", "temperature", v, number(scene.rng, v), "heating", "temperature")
-    return _valued(scene, s.TEMPERATURE, "climate", "HassClimateSetTemperature", "temperature", v, number(scene.rng, v), "heating", "temperature")
+        return _area_valued(scene, s.AREA_TEMPERATURE, "HassClimateSetTemperature", "temperature", v, number(scene, v), "heating", "temperature")
+    return _valued(scene, s.TEMPERATURE, "climate", "HassClimateSetTemperature", "temperature", v, number(scene, v), "heating", "temperature")
 
 
 def position(scene: Scene) -> Command | None:
     v = percent(scene.rng)
-    return _valued(scene, s.POSITION, "cover", "HassSetPosition", "position", v, number(scene.rng, v), "positions", "position")
+    return _valued(scene, s.POSITION, "cover", "HassSetPosition", "position", v, number(scene, v), "positions", "position")
 
 
 def volume(scene: Scene) -> Command | None:
@@ -239,8 +239,8 @@ def volume(scene: Scene) -> Command | None:
         return _valued(scene, s.MUTE, "media_player", "HassSetVolume", "volume_level", 0, "", "volume", "volume")
     v = percent(rng)
     if r < 0.4:
-        return _area_valued(scene, s.AREA_VOLUME, "HassSetVolume", "volume_level", v, number(rng, v), "volume", "volume")
-    return _valued(scene, s.VOLUME, "media_player", "HassSetVolume", "volume_level", v, number(rng, v), "volume", "volume")
+        return _area_valued(scene, s.AREA_VOLUME, "HassSetVolume", "volume_level", v, number(scene, v), "volume", "volume")
+    return _valued(scene, s.VOLUME, "media_player", "HassSetVolume", "volume_level", v, number(scene, v), "volume", "volume")
 
 
 _MEDIA = {"pause": ("HassMediaPause", s.PAUSE, s.PAUSE_HERE), "unpause": ("HassMediaUnpause", s.UNPAUSE, s.UNPAUSE_HERE),
@@ -275,12 +275,14 @@ def vacuum(scene: Scene) -> Command | None:
                    device.name, device=device)
 
 
-def duration(rng: random.Random) -> tuple[str, Args]:
+def duration(scene: Scene) -> tuple[str, Args]:
     """A length of time as said and as the timer's parameters, digit for digit."""
+    rng = scene.rng
+
     def part(n: int, unit: str) -> str:
         if n == 1 and rng.random() < 0.6:
             return f"{'an' if unit == 'hour' else 'a'} {unit}"
-        return f"{number(rng, n)} {unit}{'s' if n != 1 else ''}"
+        return f"{number(scene, n)} {unit}{'s' if n != 1 else ''}"
 
     r = rng.random()
     if r < 0.5:
@@ -302,7 +304,7 @@ def duration(rng: random.Random) -> tuple[str, Args]:
 
 
 def timer(scene: Scene) -> Command:
-    said, args = duration(scene.rng)
+    said, args = duration(scene)
     if scene.rng.random() < 0.4:
         x = words.timer_name(scene.rng, scene.held_out)
         return Command(scene.pattern(s.NAMED_TIMER).format(v=said, x=x), [("HassStartTimer", dict(sorted((args | {"name": x}).items())))], "timers", "timer", x, said)
@@ -319,7 +321,7 @@ def cancel_timer(scene: Scene) -> Command:
         return Command(scene.pattern(s.CANCEL_NAMED).format(x=x), [("HassCancelTimer", {"name": x})], "timers", "cancel", x)
     unit, most = rng.choice((("minute", 60), ("minute", 60), ("hour", 6), ("second", 90)))
     n = rng.randint(1, most)
-    return Command(scene.pattern(s.CANCEL_TIME).format(v=f"{number(rng, n)} {unit}"), [("HassCancelTimer", {f"start_{unit}s": n})], "timers", "cancel")
+    return Command(scene.pattern(s.CANCEL_TIME).format(v=f"{number(scene, n)} {unit}"), [("HassCancelTimer", {f"start_{unit}s": n})], "timers", "cancel")
 
 
 def list_add(scene: Scene) -> Command | None:

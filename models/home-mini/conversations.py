@@ -276,7 +276,7 @@ class Talk:
         rng, scene = self.rng, self.scene
         tool, args = first.calls[0]
         if first.action == "timer":
-            said, changed = c.duration(rng)
+            said, changed = c.duration(scene)
             return Command(scene.pattern(s.INSTEAD).format(v=said), [(tool, changed)], "corrections", "timer", "", said)
         key = {"brightness": "brightness", "temperature": "temperature", "position": "position", "volume": "volume_level", "color": "color"}[first.action]
         if key == "color":
@@ -285,7 +285,7 @@ class Talk:
         else:
             value = c.degrees(rng) if key == "temperature" else c.percent(rng)
             unit = rng.choice(("", "", " degrees" if key == "temperature" else " percent"))
-            said = c.number(rng, value) + unit
+            said = c.number(scene, value) + unit
         return Command(scene.pattern(s.INSTEAD).format(v=said), [(tool, dict(sorted((args | {key: value}).items())))], "corrections", first.action,
                        first.subject, value)
 
@@ -330,11 +330,11 @@ def conversation(rng: random.Random, assist: float) -> dict[str, Any]:
             talk.inquired()
         elif r < 0.73:
             talk.several()
-        elif r < 0.84:
+        elif r < 0.85:
             talk.corrected()
-        elif r < 0.89:
+        elif r < 0.92:
             talk.decline()
-        elif r < 0.965:
+        elif r < 0.97:
             talk.absent()
         else:
             talk.small_talk()

@@ -6,7 +6,7 @@ Held-out categories share no category with training. Training also has sentences
 
 import random
 
-from words import PEOPLE, made_up, pick
+from words import PEOPLE, common, made_up, pick
 
 _CITIES = "Paris|Rome|London|Berlin|Tokyo|Madrid|Vienna|Oslo|Prague|Boston|Chicago|Lisbon|Dublin|Athens|Cairo|Sydney".split("|")
 _TOPICS = """love|the sea|winter|summer|space|dogs|cats|history|music|the moon|football|chess|cars|trains|bread|dinosaurs|
@@ -78,14 +78,20 @@ HELD_OUT: dict[str, list[str]] = {
 _VERBS = "find|tell|give|make|bring|show|write|send|explain|buy|count|build|teach|sell|draw|fix|guess|carry|choose|fetch|check out|invent".split("|")
 _ASKING = ["what is {w}", "who is {w}", "where is {w}", "why is {w} so {w2}", "how does {w} work", "can you {w}", "{v} me {w}", "{v} {w}", "{v} a {w} {w2}",
            "how many {w} are there", "do you know {w}", "when does {w} start", "i want {w}", "tell me about {w}", "{w} {w2}", "what about {w}", "is {w} {w2}",
-           "please {v} the {w} of {w2}", "let us {v} {w}"]
+           "please {v} the {w} of {w2}", "let us {v} {w}", "how long does {w} take", "how old is the {w}", "how big is a {w}", "how much does a {w} cost",
+           "how many {w} does a {w2} have", "how do i {w} {w2}", "how do i {v} a {w}", "which {w} is better", "which {w} do you {v}", "does a {w} have {w2}",
+           "does {w} like {w2}", "is {w} good for {w2}", "is there a {w} in {w2}", "are there {w} without {w2}", "can a {w} {v} {w2}", "can i {v} the {w} of a {w2}",
+           "should i {v} {w}", "must i {v} the {w}", "may i {w}", "why does a {w} {w2}", "why did they {v} the {w}", "what does {w} mean", "what happens to {w} in {w2}",
+           "what should i {v} about {w}", "what is better, {w} or {w2}", "who {w} the {w2}", "whose {w} is that", "when was {w} made", "where can i {v} {w}",
+           "{v} my {w}", "{v} her a {w}", "{v} a {w} for my {w2}", "{v} some {w} with {w2}", "{v} the {w} to {w2}", "i need to {v} a {w}", "help me to {v} {w}",
+           "{w} my {w2}", "{w} me", "is my {w} {w2}", "how {w} is {w2}", "how {w} can {w2} be", "did {w} {v} {w2}", "will {w} {v}"]
 
 
 def request(rng: random.Random) -> str:
-    """A request of a training category, or one of made-up words."""
-    if rng.random() < 0.25:
-        w, w2 = made_up(rng, False).lower(), made_up(rng, False).lower()
-        if rng.random() < 0.5:
+    """A request of a training category, or one of words at random in the ways in which people ask."""
+    if rng.random() < 0.5:
+        w, w2 = (common(rng) + rng.choice(("", "", "s")) for _ in range(2))
+        if rng.random() < 0.25:
             w = rng.choice(_TOPICS)
         return rng.choice(_ASKING).format(w=w, w2=w2, v=rng.choice(_VERBS))
     text = rng.choice(TRAIN[rng.choice(list(TRAIN))])

@@ -5,17 +5,18 @@ from transformers import Gemma4TextConfig
 SLIDING, FULL = "sliding_attention", "full_attention"
 VOCAB = 2048
 HIDDEN = 128
-LAYERS = [SLIDING, FULL] * 3
-# The last two layers own no K and V: they read those of layers 2 and 3.
+# Depth is what finding a name in the list, reading beside it what the thing is, and then choosing the tool takes.
+LAYERS = [SLIDING, FULL] * 4
+# The last two layers own no K and V: they read those of layers 4 and 5.
 N_SHARED = 2
 N_HEADS = 4
 HEAD_DIM = 32
 FULL_HEAD_DIM = 64
-WINDOW = 32
+WINDOW = 64
 # Twice as wide in the layers that share K and V.
-FEED_FORWARD = 192
-# A row of the per-layer table has 6 x 128 = 768 values, a multiple of the 256 that Q4_K wants.
-PER_LAYER = 128
+FEED_FORWARD = 128
+# A row of the per-layer table has 8 x 96 = 768 values, a multiple of the 256 that Q4_K wants.
+PER_LAYER = 96
 SOFT_CAP = 30.0
 CONTEXT = 8192
 ROTARY_FRACTION = 0.25

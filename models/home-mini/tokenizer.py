@@ -1,12 +1,16 @@
 """The tokenizer of home-mini: BPE in the manner of Gemma 4, with 2048 tokens.
 
-Names that nobody has seen must be copied letter for letter from the home's list, there "Velora", from a sentence that
-says "velora". So a word is cut the same way whatever its first letter is: merges come in this order
+Names that nobody has seen must be copied letter for letter: from the home's list, there "Velora", from a sentence that
+says "velora", to a call that has it behind a quote, without a space. So a word is cut the same way whatever stands before
+it and whatever its first letter is. Merges come in this order
 
-1. a space and the letter after it: "▁v" and "V" are atoms, what follows them is the word's tail;
-2. common pieces of tails; they begin with a vowel, so that a word's first consonant keeps out of them;
+1. a space and the consonant after it: "▁v", "▁V" and "V" are atoms, what follows them is the word's tail. "th" counts as a consonant.
+   Before a vowel the space stays alone;
+2. common pieces of tails; they begin with a vowel, so that a word's first consonant keeps out of them. Each has a twin
+   with a capital, for words that begin with it: "al" and "Al" of "almond";
 3. whole fragments of tool declarations and of calls, tool names, and whole words of sentences and answers, but never
-   words that name things: those would be one token in the list and others in a sentence.
+   words that name things: those would be one token in the list and others in a sentence. Nor short words and beginnings of
+   names: "the" would make "theo" something else than "Theo".
 
 Digits are never merged. `python tokenizer.py` trains it on conversations of its own seed and writes tokenizer.json.
 """
@@ -33,8 +37,11 @@ SPECIALS = {
 }
 BYTES = [f"<0x{b:02X}>" for b in range(256)]
 CHARACTERS = [SPACE, "\n", "\n\n", *map(chr, range(33, 127)), "°", "é", "ä", "ö", "ü", "ß", "€"]
-N_TAIL_MERGES = 450
+N_TAIL_MERGES = 300
 N_STRUCTURE_TOKENS = 380
+VOWELS = "aeiou"
+# A whole word has at least so many letters.
+WHOLE_WORD = 5
 
 Merge = tuple[str, str]
 
@@ -50,6 +57,11 @@ class Bpe:
         assert left in self.tokens and right in self.tokens
         self.ranks.setdefault((left, right), len(self.ranks))
         self.tokens.setdefault(left + right)
+
+    def add_tail(self, left: str, right: str) -> None:
+        """A merge within words, and its twin for words that begin with a capital there."""
+        self.add(left, right)
+        self.add(left.capitalize(), right)
 
     def pieces(self, text: str) -> list[str]:
         parts = list(text)
@@ -86,7 +98,10 @@ def train(n_conversations: int = 6_000, seed: int = 77) -> Bpe:
                 words.update(w for w in _WORD.findall(part) if len(w) > 1)
     bpe = Bpe()
     for letter in map(chr, itertools.chain(range(97, 123), range(65, 91))):
-        bpe.add(SPACE, letter)
+        if letter.lower() not in VOWELS:
+            bpe.add(SPACE, letter)
+    for t in (SPACE + "t", SPACE + "T", "t", "T"):
+        bpe.add(t, "h")
     _train_tails(bpe, words)
     for name in ["call:", "response:", "declaration:"]:
         bpe.make_whole(name)
@@ -100,28 +115,33 @@ def train(n_conversations: int = 6_000, seed: int = 77) -> Bpe:
     room = shape.VOCAB - len(SPECIALS) - len(BYTES)
     limit = len(bpe.tokens) + N_STRUCTURE_TOKENS
     _make_whole(bpe, fragments, limit)
-    _make_whole(bpe, Counter({word: n for word, n in words.items() if word.lstrip(SPACE).lower() not in pools.NAMING}), room)
+    _make_whole(bpe, Counter({word: n for word, n in words.items() if _may_be_whole(word.lstrip(SPACE).lower())}), room)
     assert len(bpe.tokens) <= room, len(bpe.tokens)
     return bpe
 
 
+def _may_be_whole(word: str) -> bool:
+    return len(word) >= WHOLE_WORD and word not in pools.NAMING and not any(name.startswith(word) for name in pools.TRAINED)
+
+
 def _train_tails(bpe: Bpe, words: Counter[str]) -> None:
-    """Plain BPE over what follows the first letter of words; the left part of a merge begins with a vowel."""
+    """Plain BPE over what follows the first consonant of words; the left part of a merge begins with a vowel."""
     tails: Counter[str] = Counter()
     for word, n in words.items():
-        tail = word.lstrip(SPACE)[1:]
+        word = word.lstrip(SPACE).lower()
+        tail = re.sub(f"^(th|[^{VOWELS}])", "", word)
         if len(tail) > 1:
             # Roots, so that rare names have a say beside the words of every sentence.
             tails[tail] += int(n**0.5) + 1
-    cut = [(list(tail), n) for tail, n in tails.items()]
+    cut = [(bpe.pieces(tail), n) for tail, n in tails.items()]
     for _ in range(N_TAIL_MERGES):
         pairs: Counter[Merge] = Counter()
         for parts, n in cut:
             for left, right in zip(parts, parts[1:]):
-                if left[0] in "aeiou" and len(left + right) <= 4:
+                if left[0] in VOWELS and len(left + right) <= 4:
                     pairs[left, right] += n
         best = pairs.most_common(1)[0][0]
-        bpe.add(*best)
+        bpe.add_tail(*best)
         for parts, _ in cut:
             for i in range(len(parts) - 2, -1, -1):
                 if parts[i : i + 2] == [*best]:

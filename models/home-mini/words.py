@@ -144,6 +144,10 @@ NAMING = TRAINED | _HELD_OUT
 NAMING -= set("the of a to in on for with all any is it are be and".split())
 
 
+# Words of sentences with which names may begin that have nothing to do with them: "the" of "Theodora", "in" of "Indira".
+_BEGINNINGS = "a all an and at be by can do for get he in is it me must my no not of off on or out put set so that the this to turn up we you".split()
+
+
 def pick(rng: random.Random, pool: Pool, held_out: bool) -> str:
     """A word of the pool; for held-out text one of the words that training never saw."""
     return rng.choice(pool[1] if held_out else pool[0])
@@ -153,6 +157,8 @@ def made_up(rng: random.Random, held_out: bool) -> str:
     """A word that does not exist: "Velora", or a real one with a letter changed: "Kutchen"."""
     if held_out:
         return _unheard(rng)
+    if rng.random() < 0.12:
+        return (rng.choice(_BEGINNINGS) + _sounds(rng)).capitalize()
     if rng.random() < 0.4:
         word = list(rng.choice(_REAL if rng.random() < 0.5 else _VOCABULARY))
         i = rng.randrange(len(word))
