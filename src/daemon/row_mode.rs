@@ -34,7 +34,7 @@ struct Facts {
     cache_bytes: u64,
     /// Where the table lies, if the system tells.
     storage: Option<DeviceKind>,
-    /// What the probe gave; nothing if the table is too small to ask.
+    /// What the probe gave; nothing if it failed, or the table is too small to ask.
     rows_per_s: Option<f64>,
     /// Memory that the table could take, if the system tells.
     room_bytes: Option<u64>,
@@ -58,21 +58,15 @@ pub(super) fn choose(
     let free = memory_left(&root).map(|left| left.saturating_sub(to_come));
     let allowed = settings.memory_limit_bytes.map(|limit| limit.saturating_sub(planned));
     let is_small = table_bytes <= cache_bytes;
-    let rows_per_s = match (!is_small).then(|| PROBE.measure(Arc::clone(part), layout)) {
-        Some(Err(e)) => {
-            // A row that cannot be read fails the request that needs it; who reads all of them could not even start.
-            log::warn!("cannot tell how fast rows come: {e}");
-            let why = "storage gave an error in place of a row".to_owned();
-            return Choice { mode: Mode::Direct, why, is_slow: true };
-        }
-        measured => measured.and_then(Result::ok).map(|rate| rate.rows_per_s),
-    };
     let on_disk = |path: &Path| std::path::absolute(path).ok().and_then(|path| device_of(&root, &path));
     choice(Facts {
         table_bytes,
         cache_bytes,
         storage: on_disk(part.path()).map(|device| device.kind),
-        rows_per_s,
+        rows_per_s: (!is_small)
+            .then(|| PROBE.measure(Arc::clone(part), layout))
+            .and_then(|rate| rate.inspect_err(|e| log::warn!("cannot tell how fast rows come: {e}")).ok())
+            .map(|rate| rate.rows_per_s),
         room_bytes: [free, allowed].into_iter().flatten().min(),
     })
 }
@@ -85,11 +79,12 @@ fn choice(facts: Facts) -> Choice {
         return with(Mode::Resident, why, false);
     }
     let storage_name = storage.map_or("storage".to_owned(), |kind| kind.to_string());
-    let found = match rows_per_s {
-        Some(rate) => format!("{storage_name} gives {rate:.0} rows a second"),
-        None => format!("{storage_name} gave no rows to measure"),
+    let Some(rate) = rows_per_s else {
+        // A row that cannot be read fails the request that needs it; who reads all of them could not even start.
+        return with(Mode::Direct, format!("{storage_name} gave an error in place of a row"), true);
     };
-    let is_fast = rows_per_s.is_some_and(|rate| rate >= FEW_ROWS_PER_S);
+    let found = format!("{storage_name} gives {rate:.0} rows a second");
+    let is_fast = rate >= FEW_ROWS_PER_S;
     if is_fast && storage != Some(DeviceKind::Network) {
         return with(Mode::Direct, format!("{found}, at least {FEW_ROWS_PER_S:.0}"), false);
     }
@@ -133,7 +128,8 @@ mod tests {
                 true,
                 "room for 536870912",
             ),
-            (Facts { rows_per_s: None, room_bytes: None, ..large }, Mode::Direct, true, "no rows to measure"),
+            (Facts { rows_per_s: None, ..large }, Mode::Direct, true, "gave an error in place of a row"),
+            (Facts { rows_per_s: slow, room_bytes: None, ..large }, Mode::Direct, true, "memory is not told"),
             (Facts { storage: network, ..large }, Mode::Resident, false, "network gives 1500"),
             (Facts { storage: network, room_bytes: short, ..large }, Mode::Direct, false, "and may fail"),
             (Facts { storage: None, ..large }, Mode::Direct, false, "storage gives 1500"),

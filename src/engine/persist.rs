@@ -255,7 +255,7 @@ impl<B: Backend> Worker<B> {
         let Some(disk) = self.disk.as_mut().filter(|_| self.options.kept_contexts > 0) else { return };
         let n_known = self.prefixes.n_known(tokens);
         let n_written = disk.store.plan(&tokens[..n_known], self.backend.lookback()).n_tokens;
-        if n_known - n_written < self.options.worth_tokens.max(1) || disk.worth.len() >= MAX_WORTH {
+        if n_known - n_written < disk.worth_tokens || disk.worth.len() >= MAX_WORTH {
             return;
         }
         let tokens = &tokens[..n_known];

@@ -30,6 +30,7 @@ LONGEST_LIFE_S = 8
 BEGINNING_TOKENS = 300
 # So many of the last beginnings may be on their way to the disk.
 IN_FLIGHT = 4
+# Of home-mini: behind its special tokens and bytes come texts.
 N_VOCAB = 2048
 FIRST_PLAIN_TOKEN = 300
 
@@ -71,7 +72,7 @@ class Board:
         connection = http.client.HTTPConnection("127.0.0.1", self.port, timeout=60)
         connection.request("GET", "/metrics")
         lines = connection.getresponse().read().decode().splitlines()
-        return next((int(float(line.split()[-1])) for line in lines if line.startswith(name + " ")), 0)
+        return next(int(line.split()[-1]) for line in lines if line.startswith(name + " "))
 
     def wait(self) -> float:
         """Until it is ready; seconds."""
