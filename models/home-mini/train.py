@@ -79,7 +79,7 @@ def rate(step: int, steps: int) -> float:
 
 def batches(first: int, worker: int) -> Iterator[tuple[tuple[Tensor, Tensor, Tensor] | None, int, int]]:
     """From batch number `first` on, in an order that is always the same: a worker's part as ids, wanted positions and next ids, or None
-    where it has none; the whole batch's tokens, and how many of them are wanted."""
+    where nothing of it is wanted; the whole batch's tokens, and how many of them are wanted."""
     number = 0
     for shard in range(10_000):
         if worker == 0:
@@ -106,7 +106,8 @@ def batches(first: int, worker: int) -> Iterator[tuple[tuple[Tensor, Tensor, Ten
             if number > first:
                 rows = [(ids[starts[i] : starts[i] + lengths[i]], wanted[starts[i] : starts[i] + lengths[i]]) for i in group]
                 mine = rows[worker::N_WORKERS]
-                yield _batch(mine) if mine else None, sum(len(row) for row, _ in rows), sum(int(w.sum()) for _, w in rows)
+                has_wanted = any(wanted.any() for _, wanted in mine)
+                yield _batch(mine) if has_wanted else None, sum(len(row) for row, _ in rows), sum(int(w.sum()) for _, w in rows)
 
 
 def _batch(rows: list[tuple[np.ndarray, np.ndarray]]) -> tuple[Tensor, Tensor, Tensor]:

@@ -15,6 +15,9 @@ use crate::daemon::{EMBEDDED_NAME, MemoryPlan, Place, open_model, place_of};
 use crate::model::{HParams, ModelFile, read_hparams};
 use crate::ple::{FEW_ROWS_PER_S, TableLayout};
 
+/// What the kernel's MemTotal has to hold beyond the model, bytes: firmware and kernel have taken their part already,
+/// some 200 MB of a board with 2 GB, of which the estimate for a board's nominal memory counts 128 MiB.
+const RESERVED_BYTES: u64 = SYSTEM_BYTES - (128 << 20);
 /// Largest buffer that memory speed is measured with, bytes: no cache of a small board holds it.
 const MAX_BUFFER_BYTES: u64 = 256 << 20;
 /// What a card of the slowest class with a promise (A1: 1500 reads a second) surely gives.
@@ -117,11 +120,11 @@ fn model_fit(memory: Option<Memory>, least: u64, needed: u64) -> Finding {
     let (total, available) = (memory.total_bytes, memory.available_bytes);
     let found = format!("needs {} of {} ({} available)", size(needed), size(total), size(available));
     let (verdict, advice) = match () {
-        () if least + SYSTEM_BYTES > total => (
+        () if least + RESERVED_BYTES > total => (
             Verdict::Error,
             "too large for this board: lower n_ctx, or take a smaller model or a board with more memory",
         ),
-        () if needed + SYSTEM_BYTES > total => (
+        () if needed + RESERVED_BYTES > total => (
             Verdict::Warning,
             "with every sequence in use memory runs out: lower max_sessions, n_ctx or ple_cache_bytes",
         ),
@@ -216,6 +219,10 @@ mod tests {
             assert_eq!((found.id, found.verdict), ("model_fit", verdict), "{found:?}");
             assert_eq!(found.advice.is_some(), verdict != Verdict::Ok);
         }
+        // E2B on a Pi 4 with 2 GB: 1.94 GB of them are the kernel's to give; one sequence fits, four do not.
+        let small = Some(Memory { total_bytes: 1_938_000_000, available_bytes: 1_780_000_000 });
+        assert_eq!(model_fit(small, 1_540_000_000, 1_557_000_000).verdict, Verdict::Ok);
+        assert_eq!(model_fit(small, 1_540_000_000, 1_705_000_000).verdict, Verdict::Warning);
     }
 
     #[test]
