@@ -119,6 +119,8 @@ class Talk:
 
     def pick(self, makers: dict[c.Maker, int]) -> Command:
         """A command, nearly always one for which there is a tool."""
+        if makers is c.ACTIONS and not self.scene.held_out:
+            makers = c.TRAINED_ACTIONS
         for _ in range(12):
             made = c.command(self.scene, makers)
             if self.can(made) or self.rng.random() < 0.015:
@@ -309,6 +311,15 @@ class Talk:
         self.answer(s.NO_DEVICE)
         return True
 
+    def about(self) -> None:
+        """What a thing is, or where. To find a name in the list and to read what stands beside it is what commands need; here the
+        answer is nothing but that."""
+        device = self.rng.choice(self.home.devices)
+        kind = self.rng.random() < 0.7 or not device.area
+        pattern = self.rng.choice(s.KIND_OF if kind else s.PLACE_OF)
+        self.say(pattern.format(n=c.spoken(self.scene, device.name)))
+        self.answer(f"{device.name} is a {device.domain}." if kind else f"{device.name} is in {device.area}.")
+
     def small_talk(self) -> None:
         patterns, reply = self.rng.choice(s.SMALL_TALK)
         self.say(self.scene.pattern(patterns), polite=self.rng.random() < 0.4)
@@ -323,6 +334,9 @@ def conversation(rng: random.Random, assist: float) -> dict[str, Any]:
     """A training conversation of several turns that share the home; `assist`: how often as Home Assistant has them."""
     talk = Talk(rng, held_out=False, assist=assist > 0 and rng.random() < assist)
     for _ in range(rng.choice((6, 8, 10, 12, 14)) // (2 if talk.assist else 1)):
+        if talk.home.devices and rng.random() < 0.07:
+            talk.about()
+            continue
         r = rng.random()
         if r < 0.42:
             talk.single()

@@ -258,6 +258,13 @@ AREA_LIGHTS_ON = Patterns(
     ["are the {a} lights on", "is there a light on in the {a}"],
 )
 
+# What a thing of the home is, and where: answered from the list, without a tool. In training only.
+KIND_OF = ["what kind of thing is {n}", "what kind of device is {n}", "what sort of device is {n}", "which kind of device is {n}", "what type of thing is {n}",
+           "tell me what kind of device {n} is", "{n} is what kind of device", "what is {n} for a device", "do you know what kind of thing {n} is",
+           "i forgot what kind of thing {n} is", "which domain does {n} have", "what domain is {n}"]
+PLACE_OF = ["where is {n}", "in which room is {n}", "what room is {n} in", "where do i find {n}", "which room has {n}", "tell me where {n} is", "in what room is {n}",
+            "do you know where {n} is", "i can't find {n}", "{n} is where"]
+
 # Words that may stand before any sentence, in training; a made-up or common word may as well.
 OPENERS = ["well, ", "uh ", "um, ", "alright, ", "listen, ", "computer, ", "assistant, ", "excuse me, ", "so ", "right, ", "hello, ", "hey you, ", "home, ", "oh, ", "and ",
            "ah, ", "hm, ", "okay ", "ok so ", "good morning, ", "now then, ", "sorry, ", "yes, ", "dear, ", "quick, ", "first ", "then ", "also, ", "you know, ", "look, "]
