@@ -16,7 +16,7 @@ use crate::model::{HParams, ModelFile, read_hparams};
 use crate::ple::{FEW_ROWS_PER_S, TableLayout};
 
 /// What the kernel's MemTotal has to hold beyond the model, bytes: firmware and kernel have taken their part already,
-/// some 200 MB of a board with 2 GB, of which the estimate for a board's nominal memory counts 128 MiB.
+/// of which the estimate for a board's nominal memory counts 128 MiB. No board was asked.
 const RESERVED_BYTES: u64 = SYSTEM_BYTES - (128 << 20);
 /// Largest buffer that memory speed is measured with, bytes: no cache of a small board holds it.
 const MAX_BUFFER_BYTES: u64 = 256 << 20;
@@ -219,7 +219,7 @@ mod tests {
             assert_eq!((found.id, found.verdict), ("model_fit", verdict), "{found:?}");
             assert_eq!(found.advice.is_some(), verdict != Verdict::Ok);
         }
-        // E2B on a Pi 4 with 2 GB: 1.94 GB of them are the kernel's to give; one sequence fits, four do not.
+        // E2B where of 2 GiB 1.94 GB are left to the kernel (an assumption): one sequence fits, four do not.
         let small = Some(Memory { total_bytes: 1_938_000_000, available_bytes: 1_780_000_000 });
         assert_eq!(model_fit(small, 1_540_000_000, 1_557_000_000).verdict, Verdict::Ok);
         assert_eq!(model_fit(small, 1_540_000_000, 1_705_000_000).verdict, Verdict::Warning);
