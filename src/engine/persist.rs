@@ -28,7 +28,7 @@ use crate::prefix_store::{NewPart, NewPiece, PartKind, PrefixStore, Restored, Wa
 
 /// Blocks of a piece: few enough that a copy of their keys and values is small beside the model.
 const PIECE_BLOCKS: usize = 16;
-/// Prefixes that may wait to be written. More come again.
+/// Prefixes that may wait to be written. What a session has come to stays due meanwhile, others come again.
 const MAX_WORTH: usize = 16;
 /// A session is written when it was left alone for so long: before, it is likely to grow.
 const QUIET: Duration = Duration::from_secs(60);
@@ -276,22 +276,12 @@ impl<B: Backend> Worker<B> {
     pub(super) fn write_what_is_due(&mut self, now: Instant, ending: bool) {
         let Some(disk) = &mut self.disk else { return };
         disk.forget_on();
-        let due = self
-            .held
-            .values_mut()
-            .filter(|held| held.unwritten_since.is_some_and(|since| ending || now >= since + QUIET));
-        let take = |held: &mut Held| {
-            held.unwritten_since = None;
-            held.tokens.clone()
-        };
-        let due: Vec<Vec<u32>> = due.map(take).collect();
-        due.iter().for_each(|tokens| self.write_if_worth_it(tokens));
         self.write_table(now, ending);
         self.write_hot_rows(now, ending);
-        while let Some(disk) = self.disk.as_ref().filter(|disk| disk.store.is_idle())
-            && let Some(tokens) = disk.worth.front()
-        {
-            let tokens = tokens.clone();
+        loop {
+            self.take_due(now, ending);
+            let Some(disk) = self.disk.as_ref().filter(|disk| disk.store.is_idle()) else { return };
+            let Some(tokens) = disk.worth.front().cloned() else { return };
             let piece = self.next_piece(&tokens);
             let Some(disk) = &mut self.disk else { return };
             // What was given and is lacking still, or again, could not be written, or had to go for what followed.
@@ -305,7 +295,19 @@ impl<B: Backend> Worker<B> {
         }
     }
 
-    /// Whether nothing is left to be written.
+    /// Has what sessions have come to written, of those that are due as many as may wait. The others stay due.
+    fn take_due(&mut self, now: Instant, ending: bool) {
+        let is_due = |held: &Held| held.unwritten_since.is_some_and(|since| ending || now >= since + QUIET);
+        while self.disk.as_ref().is_some_and(|disk| disk.worth.len() < MAX_WORTH)
+            && let Some(held) = self.held.values_mut().find(|held| is_due(held))
+        {
+            held.unwritten_since = None;
+            let tokens = held.tokens.clone();
+            self.write_if_worth_it(&tokens);
+        }
+    }
+
+    /// Whether nothing is left to be written, once what is due was taken.
     pub(super) fn is_written(&self) -> bool {
         let is_done =
             |disk: &Persisting| disk.worth.is_empty() && disk.to_forget.is_empty() && disk.store.is_idle();
