@@ -382,7 +382,15 @@ fn bench_measures_what_it_names() {
         let [min, median, max] = ["min", "median", "max"].map(|key| report[rate][key].as_f64().unwrap());
         assert!(0.0 < min && min <= median && median <= max, "{report}");
     }
-    for positive in ["load_s", "rss_mb", "read_bandwidth_gb_s", "weights_bytes_per_token"] {
+    for positive in [
+        "load_s",
+        "rss_mb",
+        "read_bandwidth_gb_s",
+        "weights_bytes_per_token",
+        "peak_products_g_s",
+        "prompt_token_products",
+        "prefill_share_of_peak",
+    ] {
         assert!(report[positive].as_f64().unwrap() > 0.0, "{positive}: {report}");
     }
     // Three times two prompts of 20 tokens, and two of one token with five decoded.

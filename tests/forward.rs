@@ -2,10 +2,11 @@
 
 mod support;
 
-use pled::model::{ForwardError, KvType, Model, ModelError, ModelFile, Span, Want, forward};
+use pled::model::{ForwardError, KvType, Model, ModelError, ModelFile, Probe, Span, Want, forward};
 use pled::ops::{Compute, Kernels, Pool};
 use std::path::PathBuf;
 use std::sync::Arc;
+use std::sync::atomic::{AtomicU64, Ordering};
 use support::{Loaded, argmax, fixture, read_npy, runs};
 
 /// Every folder with `expected.json`: the shapes, each in its base and other variants.
@@ -153,6 +154,24 @@ fn skipping_the_upper_layers_changes_nothing() {
                 assert!(last == last_of_all, "{} {tag}", folder.display());
             }
         }
+    }
+}
+
+#[test]
+fn a_prompt_token_takes_the_products_that_are_told() {
+    for folder in folders() {
+        let loaded = Loaded::open(&folder.join("model-q4_0.gguf"), Kernels::detect(), 1);
+        let (mut kv, mut scratch) = (loaded.kv(), loaded.scratch());
+        let made = Arc::new(AtomicU64::new(0));
+        let sum = Arc::clone(&made);
+        scratch.set_probe(Probe::new(move |work| {
+            if work.weight_bytes > 0 {
+                sum.fetch_add(work.multiply_adds, Ordering::Relaxed);
+            }
+        }));
+        loaded.run(&mut kv, &mut scratch, &[5, 6, 7, 8, 9], Want::Nothing);
+        let told = 5 * loaded.model.prompt_token_products();
+        assert_eq!(made.load(Ordering::Relaxed), told, "{}", folder.display());
     }
 }
 

@@ -1,5 +1,5 @@
 //! `pled bench`: how fast prompts are computed and answers decoded, through the engine that serves them,
-//! beside what the machine's memory could give.
+//! beside what the machine's memory and its integer units could give.
 
 mod profile;
 
@@ -12,8 +12,8 @@ use serde::Serialize;
 
 use profile::{StepClock, StepReport};
 
-use super::bandwidth::measure_read_gb_s;
 use super::exit::UsageError;
+use super::machine::{measure_products_g_s, measure_read_gb_s};
 use super::settings::settle;
 use crate::config::ModelFlags;
 use crate::daemon::LoadedModel;
@@ -77,6 +77,12 @@ struct Report {
     reps: usize,
     /// Bytes of weights that decoding reads, over what the memory gives.
     decode_share_of_bandwidth: f64,
+    /// Products of bytes that all threads make in registers, 10^9 a second.
+    peak_products_g_s: f64,
+    /// Products with weights for each token of a prompt.
+    prompt_token_products: u64,
+    /// Products with weights that prompts take, over that peak; of little meaning where weights are floats.
+    prefill_share_of_peak: f64,
     #[serde(skip_serializing_if = "Option::is_none")]
     profile: Option<Vec<StepReport>>,
 }
@@ -141,6 +147,8 @@ pub(super) fn run(args: &Args, out: &mut impl Write) -> anyhow::Result<()> {
     let loaded = LoadedModel::load(&settings, args.batch)?;
     let (weights_bytes, weights_bytes_per_token) =
         (loaded.model.weights_bytes(), loaded.model.weights_bytes_per_token());
+    let (kernels, prompt_token_products) =
+        (loaded.model.compute().kernels, loaded.model.prompt_token_products());
     // What is measured is computing, so nothing is kept.
     let options = EngineOptions {
         max_sessions: args.batch,
@@ -172,8 +180,11 @@ pub(super) fn run(args: &Args, out: &mut impl Write) -> anyhow::Result<()> {
     let read_bandwidth_gb_s = measure_read_gb_s(usize::try_from(weights_bytes)?, backend.n_threads);
     // Sequences of a batch share the weights that a step reads.
     let read_gb_s = decode_tok_s.median / args.batch as f64 * weights_bytes_per_token as f64 / 1e9;
+    let prefill_tok_s = Spread::of(prefill);
+    let peak_products_g_s = measure_products_g_s(kernels, backend.n_threads);
+    let products_g_s = prefill_tok_s.median * prompt_token_products as f64 / 1e9;
     let report = Report {
-        prefill_tok_s: Spread::of(prefill),
+        prefill_tok_s,
         decode_tok_s,
         load_s,
         rss_mb,
@@ -191,6 +202,9 @@ pub(super) fn run(args: &Args, out: &mut impl Write) -> anyhow::Result<()> {
         batch: args.batch,
         reps: args.reps,
         decode_share_of_bandwidth: read_gb_s / read_bandwidth_gb_s,
+        peak_products_g_s,
+        prompt_token_products,
+        prefill_share_of_peak: products_g_s / peak_products_g_s,
         profile: clock.map(|clock| clock.report()),
     };
     if args.json {
@@ -339,6 +353,14 @@ fn print(report: &Report, out: &mut impl Write) -> std::io::Result<()> {
         report.read_bandwidth_gb_s,
         report.weights_bytes_per_token as f64 / 1e9,
         100.0 * report.decode_share_of_bandwidth
+    )?;
+    writeln!(
+        out,
+        "the integer units make {:.0} billion products/s; a prompt token takes {:.3}, which bounds prompts at {:.0} tokens/s; prefill reached {:.0} %",
+        report.peak_products_g_s,
+        report.prompt_token_products as f64 / 1e9,
+        report.peak_products_g_s * 1e9 / report.prompt_token_products.max(1) as f64,
+        100.0 * report.prefill_share_of_peak
     )?;
     writeln!(out, "loaded in {:.2} s, {:.0} MB resident", report.load_s, report.rss_mb)?;
     if let Some(ple) = &report.ple {

@@ -15,8 +15,12 @@ use crate::gguf::{TensorInfo, quote};
 use crate::model::{HParams, ModelFile, read_hparams};
 
 /// Memory that the system and pled's own buffers take, bytes: an estimate for Raspberry Pi OS without a
-/// desktop (256 MiB), the vocabulary and the buffers of a step (128 MiB), and the row cache (64 MiB).
-pub(super) const SYSTEM_BYTES: u64 = 448 << 20;
+/// desktop (256 MiB), and the vocabulary and the buffers of a step (128 MiB).
+pub(super) const SYSTEM_BYTES: u64 = 384 << 20;
+/// Memory for rows that were read, bytes: the default of `ple_cache_bytes`.
+const ROW_CACHE_BYTES: u64 = 64 << 20;
+/// Contexts of a daemon with `max_sessions = 1`: that of its sequence, and one more for prompts that are known.
+pub(super) const LEAST_CONTEXTS: usize = 2;
 /// Memory of the boards there are, GiB.
 const BOARDS_GIB: [u64; 5] = [1, 2, 4, 8, 16];
 
@@ -81,9 +85,9 @@ pub(super) struct Rows {
 #[derive(Debug, Serialize)]
 struct Board {
     memory_gib: u64,
-    /// One sequence of the default context fits.
+    /// A daemon of one sequence of the default context fits.
     fits: bool,
-    /// Longest context of one sequence that fits, tokens.
+    /// Longest context with which a daemon of one sequence fits, tokens.
     max_n_ctx: u64,
 }
 
@@ -142,11 +146,15 @@ pub(super) fn row_table(tensor: &TensorInfo) -> Option<Rows> {
 }
 
 fn board(memory_gib: u64, plan: &MemoryPlan, n_ctx_train: u64) -> Board {
-    let for_model = (memory_gib << 30).saturating_sub(SYSTEM_BYTES);
-    let for_tokens = for_model.checked_sub(plan.resident_bytes + plan.kv_fixed_bytes + plan.grammar_bytes);
+    let for_model = (memory_gib << 30).saturating_sub(SYSTEM_BYTES + ROW_CACHE_BYTES);
+    let n_contexts = LEAST_CONTEXTS as u64;
+    let fixed_bytes = plan.kv_fixed_bytes * n_contexts;
+    let for_tokens = for_model.checked_sub(plan.resident_bytes + fixed_bytes + plan.grammar_bytes);
     let max_n_ctx = match for_tokens {
         None => 0,
-        Some(bytes) => bytes.checked_div(plan.kv_token_bytes).unwrap_or(n_ctx_train).min(n_ctx_train),
+        Some(bytes) => {
+            bytes.checked_div(plan.kv_token_bytes * n_contexts).unwrap_or(n_ctx_train).min(n_ctx_train)
+        }
     };
     Board { memory_gib, fits: max_n_ctx >= n_ctx_train.min(DEFAULT_N_CTX as u64), max_n_ctx }
 }
@@ -253,7 +261,11 @@ fn print(report: &Report, out: &mut impl Write) -> std::io::Result<()> {
     if report.unread_bytes > 0 {
         writeln!(out, "not read    {}", size(report.unread_bytes))?;
     }
-    writeln!(out, "\nboards (computed, with {} kept for the system and buffers)", size(SYSTEM_BYTES))?;
+    writeln!(
+        out,
+        "\nboards (computed for max_sessions = 1, with {} kept for the system and buffers)",
+        size(SYSTEM_BYTES + ROW_CACHE_BYTES)
+    )?;
     for board in &report.boards {
         let verdict = match board.max_n_ctx {
             0 => "no".to_owned(),
@@ -315,9 +327,10 @@ mod tests {
         };
         assert_eq!(board(1, &plan, 8192).max_n_ctx, 0);
         let two = board(2, &plan, 8192);
-        assert_eq!((two.fits, two.max_n_ctx), (false, 1024 - 448));
+        assert_eq!((two.fits, two.max_n_ctx), (false, (1024 - 448) / 2));
         let sixteen = board(16, &plan, 8192);
-        assert_eq!((sixteen.fits, sixteen.max_n_ctx), (true, 8192));
+        assert_eq!((sixteen.fits, sixteen.max_n_ctx), (true, (15 * 1024 - 448) / 2));
+        assert_eq!(board(16, &plan, 4096).max_n_ctx, 4096);
         // Sliding layers only: a longer context costs nothing more.
         plan.kv_token_bytes = 0;
         assert_eq!(board(2, &plan, 8192).max_n_ctx, 8192);

@@ -2,7 +2,6 @@
 //!
 //! Deliberately absent: computing. A command opens a model or starts a daemon and prints what comes.
 
-mod bandwidth;
 mod bench;
 mod chat;
 mod checksums;
@@ -13,6 +12,7 @@ mod exit;
 mod generate;
 mod inspect;
 mod logits;
+mod machine;
 mod npy;
 mod perplexity;
 mod prompt;

@@ -142,6 +142,21 @@ impl Model {
         (matrices + row) as u64
     }
 
+    /// Products with weights that a prompt token takes whose logits nobody wants. Of the last layer with keys and values of its
+    /// own it needs these alone, and of those above nothing.
+    pub fn prompt_token_products(&self) -> u64 {
+        let last = self.hparams.last_kv_layer();
+        let (layers, weights) = (&self.weights.layers, &self.weights);
+        let below = layers[..last].iter().flat_map(|layer| layer.matrices());
+        let matrices = below.chain(layers[last].kv_matrices());
+        let of_matrices: usize = matrices.map(|m| m.n_rows() * m.n_cols()).sum();
+        let of_inputs = match weights.per_layer {
+            Some(_) => last * self.hparams.n_embd_per_layer * self.hparams.n_embd,
+            None => 0,
+        };
+        (of_matrices + of_inputs) as u64
+    }
+
     /// Bytes of matrices held in memory.
     pub fn weights_bytes(&self) -> u64 {
         let untied = if self.weights.output.is_some() { self.weights.token_embd.n_bytes() } else { 0 };

@@ -8,7 +8,7 @@
 use super::Model;
 use super::error::RowError;
 use super::forward::RowSource;
-use super::probe::Step;
+use super::probe::{Step, Work};
 use super::scratch::Scratch;
 use crate::ops::{add_rms_norm_rows, gelu_mul, matmul, rms_norm_in_place, scale};
 use std::f32::consts::FRAC_1_SQRT_2;
@@ -23,7 +23,11 @@ pub(super) fn project_embeddings(model: &Model, s: &mut Scratch) {
     let factor = 1.0 / (n_embd as f32).sqrt();
 
     let n_tokens = s.rows.len();
-    s.begin_products(Step::PerLayerProjection, [&weights.model_proj]);
+    let n_high = s.wanted.len() * (n_all - n_low);
+    s.begin_work(|rows| Work {
+        multiply_adds: (n_embd * (rows.len() * n_low + n_high)) as u64,
+        ..Work::of(Step::PerLayerProjection, [&weights.model_proj], rows.len())
+    });
     s.x.reset(n_tokens, n_embd).copy_from_slice(&s.h[..n_tokens * n_embd]);
     let low = &mut s.inputs_low[..n_tokens * n_low];
     matmul(&model.compute, &weights.model_proj, 0..n_low, &mut s.x, low);
@@ -35,7 +39,7 @@ pub(super) fn project_embeddings(model: &Model, s: &mut Scratch) {
             x.copy_from_slice(&s.h[token * n_embd..(token + 1) * n_embd]);
         }
     }
-    let high = &mut s.inputs_high[..s.wanted.len() * (n_all - n_low)];
+    let high = &mut s.inputs_high[..n_high];
     matmul(&model.compute, &weights.model_proj, n_low..n_all, &mut s.x, high);
     scale(high, factor);
 }

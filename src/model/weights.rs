@@ -89,13 +89,18 @@ pub(super) struct LayerWeights<M = Matrix, V = Vec<f32>> {
 }
 
 impl LayerWeights {
-    fn matrices(&self) -> impl Iterator<Item = &Matrix> {
-        let kv = self.kv.iter().flat_map(|kv| [Some(&kv.k), kv.v.as_ref()]).flatten();
+    /// Every matrix of it.
+    pub(super) fn matrices(&self) -> impl Iterator<Item = &Matrix> {
         let inputs = self.per_layer.iter().flat_map(|p| [&p.inp_gate, &p.proj]);
         [&self.attn_q, &self.attn_output, &self.ffn_gate, &self.ffn_up, &self.ffn_down]
             .into_iter()
-            .chain(kv)
+            .chain(self.kv_matrices())
             .chain(inputs)
+    }
+
+    /// Those that make keys and values, if it owns them.
+    pub(super) fn kv_matrices(&self) -> impl Iterator<Item = &Matrix> {
+        self.kv.iter().flat_map(|kv| [Some(&kv.k), kv.v.as_ref()]).flatten()
     }
 }
 

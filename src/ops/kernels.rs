@@ -76,6 +76,11 @@ impl Kernels {
         with_isa!(self, isa => name(isa))
     }
 
+    /// See [`Isa::make_products`].
+    pub fn make_products(&self, n_rounds: usize) -> u64 {
+        with_isa!(self, isa => isa.make_products(n_rounds))
+    }
+
     /// See [`Isa::dots_f16`].
     pub fn dots_f16(&self, rows: F16Rows<'_>, x: &[f32], out: &mut [f32]) {
         with_isa!(self, isa => isa.dots_f16(rows, x, out));

@@ -97,6 +97,11 @@ pub trait Isa: Copy + Send + Sync + 'static {
     /// Working memory of the panel kernels.
     type Panel: Default;
 
+    /// Makes products of bytes and adds them up, with all operands in registers (of [`Scalar`] in the L1 cache): no product of
+    /// quantised matrices makes more in the same time. Returns how many were made in `n_rounds` of them, which may be up to
+    /// 65,536: the sum of products of ones.
+    fn make_products(self, n_rounds: usize) -> u64;
+
     /// Runs `f`, compiled for this instruction set: loops of plain arithmetic that are inlined into it fill its registers.
     fn run<R>(self, f: impl FnOnce() -> R) -> R {
         f()

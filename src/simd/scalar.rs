@@ -7,6 +7,7 @@ use super::{
 };
 use crate::quant::{Block32, Block256, BlockFormat, with_block32, with_block256};
 use half::{bf16, f16};
+use std::hint::black_box;
 
 /// The token that every CPU has.
 #[derive(Clone, Copy, Debug)]
@@ -15,6 +16,17 @@ pub struct Scalar;
 impl Isa for Scalar {
     const NAME: &'static str = "scalar";
     type Panel = ();
+
+    fn make_products(self, n_rounds: usize) -> u64 {
+        let ones = [1_i8; 64];
+        let mut sums = [0_i32; 64];
+        for _ in 0..n_rounds {
+            for (sum, one) in sums.iter_mut().zip(black_box(&ones)) {
+                *sum += i32::from(*one) * i32::from(*one);
+            }
+        }
+        sums.iter().map(|&sum| sum as u64).sum()
+    }
 
     fn dots_f16(self, rows: F16Rows<'_>, x: &[f32], out: &mut [f32]) {
         rows.check(x.len(), out.len());

@@ -53,7 +53,7 @@ pub(super) fn certificate(settings: &Settings, unix_s: u64) -> Option<Finding> {
     let files = settings.certificates.clone()?;
     let path = files.cert.display().to_string();
     let certificates = Certificates::load(files).ok()?;
-    let renew = "renew it, then systemctl reload pled (docs/securing.md)";
+    let renew = "renew it, then systemctl restart pled (docs/securing.md)";
     let told = certificates
         .validity(unix_s)
         .and_then(|now| Ok((now, certificates.validity(unix_s + SOON_DAYS * DAY_S)?)));

@@ -5,14 +5,15 @@ use std::sync::Arc;
 
 use serde::Serialize;
 
-use super::super::bandwidth::measure_read_gb_s;
 use super::super::exit::one_line;
-use super::super::inspect::{SYSTEM_BYTES, size};
+use super::super::inspect::{LEAST_CONTEXTS, SYSTEM_BYTES, size};
+use super::super::machine::measure_read_gb_s;
 use super::measure::{RowRate, row_rate};
 use crate::board::{Device, DeviceKind, Finding, Memory, Root, Verdict, device_of, read_memory};
 use crate::config::Settings;
 use crate::daemon::{EMBEDDED_NAME, MemoryPlan, Place, open_model, place_of};
-use crate::model::{HParams, ModelFile, read_hparams};
+use crate::engine::EngineOptions;
+use crate::model::{HParams, KvType, ModelFile, read_hparams};
 use crate::ple::{FEW_ROWS_PER_S, TableLayout};
 
 /// What the kernel's MemTotal has to hold beyond the model, bytes: firmware and kernel have taken their part already,
@@ -47,11 +48,18 @@ pub(super) fn findings(root: &Root, settings: &Settings, measured: &mut Measured
         Ok(n_ctx) => n_ctx,
         Err(error) => return vec![unusable(path, &anyhow::Error::from(error))],
     };
-    let plan = MemoryPlan::new(&file, &hparams);
+    let mut plan = MemoryPlan::new(&file, &hparams);
+    if settings.kv_type == KvType::Q8_0 {
+        if let Err(error) = hparams.check_kv_type(KvType::Q8_0) {
+            return vec![unusable(path, &anyhow::Error::from(error))];
+        }
+        plan = plan.with_kv_type(&hparams, KvType::Q8_0);
+    }
     let memory = read_memory(root);
     let rows_in_memory = (settings.ple_cache_bytes as u64).min(plan.storage_bytes);
-    let needed = plan.needed_bytes(n_ctx, settings.max_sessions, rows_in_memory);
-    let least = plan.needed_bytes(n_ctx, 1, 0);
+    let options = EngineOptions { max_sessions: settings.max_sessions, ..EngineOptions::default() };
+    let needed = plan.needed_bytes(n_ctx, options.n_contexts(), rows_in_memory);
+    let least = plan.needed_bytes(n_ctx, LEAST_CONTEXTS, 0);
     let mut found = vec![
         Finding::ok("model", format!("{}, {}", path.display(), hparams.architecture.name())),
         model_fit(memory, least, needed),

@@ -7,6 +7,7 @@ mod dot256;
 mod dot32;
 mod float;
 mod lanes;
+mod peak;
 mod quantize;
 
 use super::panel::Panel;
@@ -40,6 +41,11 @@ impl Avx2 {
 impl Isa for Avx2 {
     const NAME: &'static str = "avx2";
     type Panel = Panel<8>;
+
+    fn make_products(self, n_rounds: usize) -> u64 {
+        // SAFETY: features by `self`.
+        unsafe { peak::make_products(n_rounds) }
+    }
 
     fn run<R>(self, f: impl FnOnce() -> R) -> R {
         #[target_feature(enable = "avx2")]

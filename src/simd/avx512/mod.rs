@@ -6,6 +6,7 @@
 mod interleaved;
 mod interleaved_k;
 mod lanes;
+mod peak;
 
 use super::panel::Panel;
 use super::{
@@ -32,6 +33,11 @@ impl Avx512Vnni {
 impl Isa for Avx512Vnni {
     const NAME: &'static str = "avx512vnni";
     type Panel = Panel<16>;
+
+    fn make_products(self, n_rounds: usize) -> u64 {
+        // SAFETY: features by `self`.
+        unsafe { peak::make_products(n_rounds) }
+    }
 
     fn run<R>(self, f: impl FnOnce() -> R) -> R {
         #[target_feature(enable = "avx2,avx512f,avx512bw,avx512vl")]

@@ -15,6 +15,7 @@ mod dot32;
 mod float;
 mod interleaved;
 mod lanes;
+mod peak;
 mod quantize;
 
 use super::panel::{Panel, Quad};
@@ -133,6 +134,10 @@ impl Isa for Neon {
     const NAME: &'static str = "neon";
     type Panel = Panel<8>;
 
+    fn make_products(self, n_rounds: usize) -> u64 {
+        peak::make_products_widening(n_rounds)
+    }
+
     fn dots_f16(self, rows: F16Rows<'_>, x: &[f32], out: &mut [f32]) {
         rows.check(x.len(), out.len());
         // SAFETY: lengths by `check`.
@@ -235,6 +240,11 @@ impl Isa for Neon {
 impl Isa for NeonDot {
     const NAME: &'static str = "neon+dotprod";
     type Panel = Panel<8>;
+
+    fn make_products(self, n_rounds: usize) -> u64 {
+        // SAFETY: the instruction by `self`.
+        unsafe { peak::make_products_dot(n_rounds) }
+    }
 
     fn dots_f16(self, rows: F16Rows<'_>, x: &[f32], out: &mut [f32]) {
         rows.check(x.len(), out.len());
