@@ -1,6 +1,6 @@
 """A conversation over gRPC from Python, streamed, with a tool.
 
-    pip install grpcio grpcio-tools
+    pip install grpcio grpcio-tools                                        # in a virtual environment
     python examples/chat.py 127.0.0.1:50051 "turn on the kettle"
     python examples/chat.py pled.home:50051 "turn on the kettle" ca.pem    # encrypted, by an authority of one's own
 

@@ -28,7 +28,8 @@ use crate::prefix_store::{NewPart, NewPiece, PartKind, PrefixStore, Restored, Wa
 
 /// Blocks of a piece: few enough that a copy of their keys and values is small beside the model.
 const PIECE_BLOCKS: usize = 16;
-/// Prefixes that may wait to be written. What a session has come to stays due meanwhile, others come again.
+/// Prefixes that may wait to be written. What a session has come to stays due meanwhile; others, that of a session which made
+/// room among them, stay in memory and come again when they are asked for.
 const MAX_WORTH: usize = 16;
 /// A session is written when it was left alone for so long: before, it is likely to grow.
 const QUIET: Duration = Duration::from_secs(60);

@@ -8,7 +8,8 @@ use crate::storage::DataFile;
 use super::pending::Awaited;
 use super::{Mode, Options, PleError, RowStore, TableLayout, Times};
 
-/// Below this a prompt waits for its rows: a Pi 5 computes about 130 prompt tokens of E2B in a second.
+/// Below this a prompt may wait for its rows: a Pi 5 computes at most 420 prompt tokens of E2B in a second, and markedly fewer
+/// are expected (docs/boards.md).
 pub const FEW_ROWS_PER_S: f64 = 300.0;
 
 /// How much is read to know.
