@@ -314,11 +314,20 @@ class Talk:
     def about(self) -> None:
         """What a thing is, or where. To find a name in the list and to read what stands beside it is what commands need; here the
         answer is nothing but that."""
-        device = self.rng.choice(self.home.devices)
-        kind = self.rng.random() < 0.7 or not device.area
-        pattern = self.rng.choice(s.KIND_OF if kind else s.PLACE_OF)
-        self.say(pattern.format(n=c.spoken(self.scene, device.name)))
-        self.answer(f"{device.name} is a {device.domain}." if kind else f"{device.name} is in {device.area}.")
+        rng, home = self.rng, self.home
+        places = [(area, "a room") for area in home.areas] + [(floor, "a floor") for floor in home.floors]
+        if not home.devices or rng.random() < 0.2:
+            name, what = rng.choice(places)
+            pattern, words = rng.choice(s.THING), f"{name} is {what}."
+        else:
+            device = rng.choice(home.devices)
+            name = device.name
+            if rng.random() < 0.7 or not device.area:
+                pattern, words = rng.choice(s.KIND_OF), f"{name} is a {device.domain}."
+            else:
+                pattern, words = rng.choice(s.PLACE_OF), f"{name} is in {device.area}."
+        self.say(pattern.format(n=c.spoken(self.scene, name)))
+        self.answer(words)
 
     def small_talk(self) -> None:
         patterns, reply = self.rng.choice(s.SMALL_TALK)
@@ -330,11 +339,12 @@ class Talk:
         return {"category": category, "tools": self.declared, "messages": self.messages, "calls": expected, "text": text}
 
 
-def conversation(rng: random.Random, assist: float) -> dict[str, Any]:
-    """A training conversation of several turns that share the home; `assist`: how often as Home Assistant has them."""
+def conversation(rng: random.Random, assist: float, about: float) -> dict[str, Any]:
+    """A training conversation of several turns that share the home; `assist`: how often as Home Assistant has them, `about`: the share of turns
+    that ask what a thing is."""
     talk = Talk(rng, held_out=False, assist=assist > 0 and rng.random() < assist)
     for _ in range(rng.choice((6, 8, 10, 12, 14)) // (2 if talk.assist else 1)):
-        if talk.home.devices and rng.random() < 0.07:
+        if rng.random() < about:
             talk.about()
             continue
         r = rng.random()
@@ -355,13 +365,13 @@ def conversation(rng: random.Random, assist: float) -> dict[str, Any]:
     return talk.case("train")
 
 
-def generate(seed: int, split: str = "train", assist: float = 0.0) -> Iterator[dict[str, Any]]:
-    """Endless training conversations, some as Home Assistant has them, or the held-out cases (those of `seed` 0 are the published ones)."""
+def generate(seed: int, split: str = "train", assist: float = 0.0, about: float = 0.1) -> Iterator[dict[str, Any]]:
+    """Endless training conversations, as `conversation` says, or the held-out cases (those of `seed` 0 are the published ones)."""
     rng = random.Random(f"{split} {seed}")
     if split == "heldout":
         yield from held_out_cases(rng)
     while split == "train":
-        made = conversation(rng, assist)
+        made = conversation(rng, assist, about)
         if any(m["role"] == "assistant" for m in made["messages"]):
             yield made
 

@@ -26,6 +26,8 @@ CONVERSATIONS_PER_SHARD = 5000
 # From this shard on some conversations are as Home Assistant has them, which are longer: first come short ones.
 FIRST_ASSIST_SHARD = 3
 ASSIST_SHARE = 0.4
+# Turns that ask what a thing is: many in the first shard, so that reading the list is learned first.
+ABOUT_SHARES = (0.3, 0.07)
 LONGEST = 2048
 
 
@@ -62,7 +64,8 @@ def write_shard(number: int) -> None:
     all_wanted: list[np.ndarray] = []
     never = unseen()
     assist = ASSIST_SHARE if number >= FIRST_ASSIST_SHARD else 0.0
-    made = (case for case in conversations.generate(1000 + number, assist=assist) if is_fit(case, never))
+    about = ABOUT_SHARES[min(number, 1)]
+    made = (case for case in conversations.generate(1000 + number, assist=assist, about=about) if is_fit(case, never))
     for case in itertools.islice(made, CONVERSATIONS_PER_SHARD):
         ids, wanted = encode(tokenizer, case)
         all_ids.append(np.array(ids[:LONGEST], dtype=np.uint16))

@@ -262,6 +262,8 @@ AREA_LIGHTS_ON = Patterns(
 KIND_OF = ["what kind of thing is {n}", "what kind of device is {n}", "what sort of device is {n}", "which kind of device is {n}", "what type of thing is {n}",
            "tell me what kind of device {n} is", "{n} is what kind of device", "what is {n} for a device", "do you know what kind of thing {n} is",
            "i forgot what kind of thing {n} is", "which domain does {n} have", "what domain is {n}"]
+# Of rooms and floors too.
+THING = [pattern for pattern in KIND_OF if "thing" in pattern]
 PLACE_OF = ["where is {n}", "in which room is {n}", "what room is {n} in", "where do i find {n}", "which room has {n}", "tell me where {n} is", "in what room is {n}",
             "do you know where {n} is", "i can't find {n}", "{n} is where"]
 
