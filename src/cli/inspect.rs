@@ -11,16 +11,19 @@ use serde::Serialize;
 use super::checksums;
 use crate::config::DEFAULT_N_CTX;
 use crate::daemon::{MemoryPlan, Place, open_model, place_of};
+use crate::engine::EngineOptions;
 use crate::gguf::{TensorInfo, quote};
 use crate::model::{HParams, ModelFile, read_hparams};
+use crate::ple;
 
 /// Memory that the system and pled's own buffers take, bytes: an estimate for Raspberry Pi OS without a
 /// desktop (256 MiB), and the vocabulary and the buffers of a step (128 MiB).
 pub(super) const SYSTEM_BYTES: u64 = 384 << 20;
 /// Memory for rows that were read, bytes: the default of `ple_cache_bytes`.
-const ROW_CACHE_BYTES: u64 = 64 << 20;
-/// Contexts of a daemon with `max_sessions = 1`: that of its sequence, and one more for prompts that are known.
-pub(super) const LEAST_CONTEXTS: usize = 2;
+const ROW_CACHE_BYTES: u64 = ple::Options::DEFAULT.cache_bytes as u64;
+/// Contexts of a daemon with `max_sessions = 1`: that of its sequence, and what is kept for prompts that are known.
+pub(super) const LEAST_CONTEXTS: usize =
+    EngineOptions { max_sessions: 1, ..EngineOptions::DEFAULT }.n_contexts();
 /// Memory of the boards there are, GiB.
 const BOARDS_GIB: [u64; 5] = [1, 2, 4, 8, 16];
 

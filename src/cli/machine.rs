@@ -19,11 +19,10 @@ pub(super) fn measure_read_gb_s(n_bytes: usize, n_threads: usize) -> f64 {
     // Written, not just zeroed: untouched pages are all the same one.
     let buffer: Vec<u64> = (0..n_words as u64).collect();
     let parts: Vec<&[u64]> = buffer.chunks(n_words.div_ceil(n_threads)).collect();
-    let read = |part: &[u64]| {
+    giga_per_second(&parts, |part| {
         black_box(sum(black_box(part)));
-        size_of_val(part) as u64
-    };
-    giga_per_second(&parts, |part| read(part))
+        size_of_val(*part) as u64
+    })
 }
 
 /// Products of bytes that `n_threads` make and add up with all operands in registers, 10^9 a second.

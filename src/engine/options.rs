@@ -44,7 +44,7 @@ impl EngineOptions {
     };
 
     /// Contexts that there is memory for: sequences, and what is kept for later ones.
-    pub fn n_contexts(&self) -> usize {
+    pub const fn n_contexts(&self) -> usize {
         self.max_sessions + self.kept_contexts
     }
 
