@@ -140,6 +140,48 @@ fn threads_change_nothing() {
 }
 
 #[test]
+fn threads_that_share_long_contexts_change_nothing() {
+    // Contexts of several parts: few tokens at a time share them, chunks share heads.
+    const LONG: usize = 1100;
+    const SHORT: usize = 600;
+    for name in ["gemma4-ple", "gemma4-keqv", "gemma3"] {
+        let path = fixture(name).join("model-q4_0.gguf");
+        let ids: Vec<u32> = (0..LONG as u32 + 8).map(|i| i * 7 % 384).collect();
+        let logits = |n_threads: usize, few: usize| {
+            let loaded = Loaded::open(&path, Kernels::detect(), n_threads);
+            let mut scratch = loaded.scratch();
+            let mut kvs = [LONG, SHORT].map(|n| {
+                let mut kv = loaded.model.new_kv(LONG + 8, 128).unwrap();
+                for chunk in ids[..n].chunks(128) {
+                    loaded.run(&mut kv, &mut scratch, chunk, Want::Nothing);
+                }
+                kv
+            });
+            let mut found = Vec::new();
+            for tokens in ids[LONG..].chunks(few) {
+                let [long, short] = &mut kvs;
+                let mut spans = [(long, tokens), (short, tokens)].map(|(kv, tokens)| Span {
+                    tokens,
+                    kv,
+                    want: Want::All,
+                });
+                let mut rows = loaded.rows(&[tokens, tokens].concat());
+                let logits = forward(&loaded.model, &mut spans, &mut *rows, &mut scratch).unwrap();
+                found.push((0..logits.n_rows()).map(|i| logits.row(i).to_vec()).collect::<Vec<_>>());
+            }
+            // All of the first sequence's, then all of the other's.
+            let of_sequence =
+                |i: usize| found.iter().flat_map(move |rows| rows.chunks(rows.len() / 2).nth(i).unwrap());
+            [0, 1].map(|i| of_sequence(i).flatten().map(|logit| logit.to_bits()).collect::<Vec<u32>>())
+        };
+        let want = logits(1, 8);
+        for (n_threads, few) in [(1, 1), (2, 1), (3, 1), (4, 1), (2, 2), (3, 8), (4, 8)] {
+            assert!(logits(n_threads, few) == want, "{name}: {n_threads} threads, {few} tokens at a time");
+        }
+    }
+}
+
+#[test]
 fn skipping_the_upper_layers_changes_nothing() {
     for folder in folders() {
         for tag in ["f32", "q8_0"] {

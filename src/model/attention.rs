@@ -4,11 +4,12 @@ use super::Model;
 use super::forward::Span;
 use super::hparams::LayerKind;
 use super::probe::{Step, Work};
-use super::scratch::{Row, Scratch};
+use super::scratch::{MAX_SHARED_CONTEXTS, Row, Scratch};
 use crate::ops::{
-    MAX_GROUP, add_rms_norm_rows, attend, matmul, rms_norm_in_place, rms_norm_rows, rms_norm_unweighted,
-    rotate,
+    GroupSoftmax, Heads, MAX_GROUP, MAX_HEAD_DIM, add_rms_norm_rows, attend, attend_part, matmul, parts,
+    rms_norm_in_place, rms_norm_rows, rms_norm_unweighted, rotate,
 };
+use std::ops::Range;
 
 /// `x = norm(h)`: the input of the query, key and value projections.
 pub(super) fn normalise_input(model: &Model, i: usize, s: &mut Scratch) {
@@ -59,31 +60,54 @@ pub(super) fn append_kv(model: &Model, i: usize, spans: &mut [Span<'_>], s: &mut
 ///
 /// `s.x` holds the normalised input.
 pub(super) fn attend_and_add(model: &Model, i: usize, spans: &[Span<'_>], s: &mut Scratch) {
+    make_queries(model, i, s);
+    attend_to_cache(model, i, spans, s);
+    let hp = &model.hparams;
+    let weights = &model.weights.layers[i];
+    let (n_tokens, n_embd) = (s.rows.len(), hp.n_embd);
+    s.begin_products(Step::AttentionOutput, [&weights.attn_output]);
+    let y = &mut s.y[..n_tokens * n_embd];
+    matmul(&model.compute, &weights.attn_output, 0..n_embd, &mut s.x, y);
+    s.begin(Step::Small);
+    let y = &s.y[..n_tokens * n_embd];
+    let h = &mut s.h[..n_tokens * n_embd];
+    add_rms_norm_rows(&model.compute.pool, h, y, &weights.post_attention_norm, hp.rms_eps);
+}
+
+/// `s.q`: the queries of every token, normalised and rotated.
+fn make_queries(model: &Model, i: usize, s: &mut Scratch) {
     let hp = &model.hparams;
     let layer = &hp.layers[i];
     let weights = &model.weights.layers[i];
-    let (n_q, head_dim, n_head) = (layer.n_embd_q(), layer.head_dim, layer.n_head);
-    let n_tokens = s.rows.len();
+    let n_q = layer.n_embd_q();
+    let n = s.rows.len() * n_q;
     s.begin_products(Step::Queries, [&weights.attn_q]);
-    let q = &mut s.q[..n_tokens * n_q];
-    matmul(&model.compute, &weights.attn_q, 0..n_q, &mut s.x, q);
+    matmul(&model.compute, &weights.attn_q, 0..n_q, &mut s.x, &mut s.q[..n]);
     s.begin(Step::Small);
-    let q = &mut s.q[..n_tokens * n_q];
     let angles = match layer.kind {
         LayerKind::Sliding => &s.rope_sliding,
         LayerKind::Full => &s.rope_full,
     };
     let rows = &s.rows;
-    model.compute.pool.for_each_rows_mut(q, n_q, |first, q| {
+    model.compute.pool.for_each_rows_mut(&mut s.q[..n], n_q, |first, q| {
         for (row, q) in rows[first..].iter().zip(q.chunks_exact_mut(n_q)) {
             let (cos, sin) = angles.of(row.index);
-            for head in q.chunks_exact_mut(head_dim) {
+            for head in q.chunks_exact_mut(layer.head_dim) {
                 rms_norm_in_place(head, &weights.attn_q_norm, hp.rms_eps);
                 rotate(head, cos, sin);
             }
         }
     });
+}
 
+/// `s.x`: what each query head finds in the cache that layer `i` reads.
+///
+/// Threads share heads. Where there are few tokens, and so few heads, with long contexts, they share parts of contexts.
+fn attend_to_cache(model: &Model, i: usize, spans: &[Span<'_>], s: &mut Scratch) {
+    let hp = &model.hparams;
+    let layer = &hp.layers[i];
+    let (n_q, head_dim, n_head) = (layer.n_embd_q(), layer.head_dim, layer.n_head);
+    let (n_tokens, n_shared) = (s.rows.len(), n_head / layer.n_head_kv);
     let positions = |row: &Row| {
         let end = row.position + 1;
         match layer.kind {
@@ -98,42 +122,78 @@ pub(super) fn attend_and_add(model: &Model, i: usize, spans: &[Span<'_>], s: &mu
         multiply_adds: rows.iter().map(|row| 2 * (positions(row).len() * n_q) as u64).sum(),
         weight_bytes: 0,
     });
-    let (q, rows) = (&s.q[..n_tokens * n_q], &s.rows);
+    let (q, rows, pool, kernels) = (&s.q, &s.rows, &model.compute.pool, &model.compute.kernels);
     let out = s.x.reset(n_tokens, n_q);
-    let group = heads_together(n_head / layer.n_head_kv, n_tokens * n_head, model.compute.pool.n_threads());
-    model.compute.pool.for_each_rows_mut(out, group * head_dim, |first, heads| {
-        for (at, out) in (first..).zip(heads.chunks_exact_mut(group * head_dim)) {
-            let (row, head) = (rows[at * group / n_head], at * group % n_head);
-            let cache = &*spans[row.span].kv;
-            let kv_head = head / (n_head / layer.n_head_kv);
-            attend(
-                &model.compute.kernels,
-                &q[at * group * head_dim..][..group * head_dim],
-                cache.keys(layer.kv_layer, kv_head),
-                cache.values(layer.kv_layer, kv_head),
-                positions(&row),
-                hp.attention_scale,
-                out,
-            );
+    // `group` heads from the one that is `head`th among those of all tokens.
+    let heads = |head: usize, group: usize| {
+        let kv_head = head % n_head / n_shared;
+        let cache = &*spans[rows[head / n_head].span].kv;
+        Heads {
+            q: &q[head * head_dim..][..group * head_dim],
+            keys: cache.keys(layer.kv_layer, kv_head),
+            values: cache.values(layer.kv_layer, kv_head),
+            scale: hp.attention_scale,
         }
+    };
+    let shares_contexts = pool.n_threads() > 1
+        && n_tokens <= MAX_SHARED_CONTEXTS
+        && rows.iter().any(|row| parts(positions(row)).len() > 1);
+    if !shares_contexts {
+        let group = heads_together(n_shared, head_dim, n_tokens * n_head, pool.n_threads());
+        pool.for_each_rows_mut(out, group * head_dim, |first, outs| {
+            for (at, out) in (first..).zip(outs.chunks_exact_mut(group * head_dim)) {
+                let head = at * group;
+                attend(kernels, &heads(head, group), positions(&rows[head / n_head]), out);
+            }
+        });
+        return;
+    }
+    let group = heads_together(n_shared, head_dim, n_head, 1);
+    let groups = n_head / group;
+    // Groups that read the same keys and values follow each other, so that a cache may still hold them.
+    let tasks = rows.iter().enumerate().flat_map(|(at, row)| {
+        let groups =
+            move |part: Range<usize>| (0..groups).map(move |g| (at * n_head + g * group, part.clone()));
+        parts(positions(row)).flat_map(groups)
     });
+    let sums = s.part_sums.chunks_exact_mut(group * head_dim);
+    pool.for_each(tasks.zip(sums.zip(&mut s.part_softmax)), |((head, part), (sums, softmax))| {
+        *softmax = attend_part(kernels, &heads(head, group), part, sums);
+    });
+    let mut done = 0;
+    for (row, out) in rows.iter().zip(out.chunks_exact_mut(n_q)) {
+        let n = parts(positions(row)).len() * groups;
+        let sums = &s.part_sums[done * group * head_dim..][..n * group * head_dim];
+        merge_parts(sums, &s.part_softmax[done..][..n], out);
+        done += n;
+    }
+}
 
-    let n_embd = hp.n_embd;
-    s.begin_products(Step::AttentionOutput, [&weights.attn_output]);
-    let y = &mut s.y[..n_tokens * n_embd];
-    matmul(&model.compute, &weights.attn_output, 0..n_embd, &mut s.x, y);
-    s.begin(Step::Small);
-    let y = &s.y[..n_tokens * n_embd];
-    let h = &mut s.h[..n_tokens * n_embd];
-    add_rms_norm_rows(&model.compute.pool, h, y, &weights.post_attention_norm, hp.rms_eps);
+/// Merges the sums of one token's parts, `[n_parts, n_q]`, into `out`, `[n_q]`. `softmax` is that of each part and group
+/// of heads, `[n_parts, groups]`.
+fn merge_parts(sums: &[f32], softmax: &[GroupSoftmax], out: &mut [f32]) {
+    let n_parts = sums.len() / out.len();
+    let groups = softmax.len() / n_parts;
+    let len = out.len() / groups;
+    for (g, out) in out.chunks_exact_mut(len).enumerate() {
+        let mut found = sums.chunks_exact(len).zip(softmax).skip(g).step_by(groups);
+        let Some((first_sums, first)) = found.next() else { return };
+        out.copy_from_slice(first_sums);
+        let mut all = *first;
+        for (later_sums, later) in found {
+            all.add(out, later, later_sums);
+        }
+        all.divide(out);
+    }
 }
 
 /// Query heads that one call of [`attend`] takes: as many of the `n_shared` that share a KV head as fit, but few
 /// enough that each thread gets a part of the `n_heads` of the batch.
-fn heads_together(n_shared: usize, n_heads: usize, n_threads: usize) -> usize {
+fn heads_together(n_shared: usize, head_dim: usize, n_heads: usize, n_threads: usize) -> usize {
+    let most = MAX_GROUP.min(MAX_HEAD_DIM / head_dim);
     let fits =
         |group: &usize| n_shared.is_multiple_of(*group) && (*group == 1 || n_heads / group >= n_threads);
-    (1..=MAX_GROUP).rev().find(fits).unwrap_or(1)
+    (1..=most).rev().find(fits).unwrap_or(1)
 }
 
 #[cfg(test)]
@@ -142,13 +202,15 @@ mod tests {
 
     #[test]
     fn every_thread_gets_heads_and_no_group_has_two_kv_heads() {
-        assert_eq!(heads_together(8, 8, 1), 4);
-        assert_eq!(heads_together(8, 8, 2), 4);
-        assert_eq!(heads_together(8, 8, 4), 2);
-        assert_eq!(heads_together(8, 8, 16), 1);
-        assert_eq!(heads_together(8, 128 * 8, 4), 4);
-        assert_eq!(heads_together(6, 600, 4), 3);
-        assert_eq!(heads_together(5, 500, 4), 1);
-        assert_eq!(heads_together(1, 8, 2), 1);
+        assert_eq!(heads_together(8, 256, 8, 1), 4);
+        assert_eq!(heads_together(8, 256, 8, 2), 4);
+        assert_eq!(heads_together(8, 256, 8, 4), 2);
+        assert_eq!(heads_together(8, 256, 8, 16), 1);
+        assert_eq!(heads_together(8, 256, 128 * 8, 4), 4);
+        assert_eq!(heads_together(6, 256, 600, 4), 3);
+        assert_eq!(heads_together(5, 256, 500, 4), 1);
+        assert_eq!(heads_together(1, 256, 8, 2), 1);
+        assert_eq!(heads_together(8, 2048, 8, 1), 2);
+        assert_eq!(heads_together(8, 4096, 8, 1), 1);
     }
 }

@@ -6,7 +6,7 @@
 use super::error::ModelError;
 use super::kv_cache::KvType;
 use crate::gguf::{Metadata, Value};
-use crate::ops::{MAX_Q8_HEAD_DIM, RopeFrequencies};
+use crate::ops::{MAX_HEAD_DIM, RopeFrequencies};
 
 /// More layers than any model of the family has: bounds what a hostile file can make us plan.
 const MAX_LAYERS: usize = 512;
@@ -17,9 +17,6 @@ const MAX_WIDTH: usize = 1 << 17;
 
 /// Longest context accepted: keeps sums of bytes far from 64 bits.
 const MAX_CONTEXT: usize = 1 << 24;
-
-/// Largest head accepted.
-pub(super) const MAX_HEAD_DIM: usize = 1 << 14;
 
 /// The architectures that the forward pass computes.
 #[derive(Debug, Clone, Copy, PartialEq, Eq)]
@@ -166,15 +163,14 @@ impl HParams {
     /// Whether keys and values can be kept as `kv_type`.
     ///
     /// # Errors
-    /// If the heads are not whole groups of 32, which [`KvType::Q8_0`] needs, or too large for it.
+    /// If the heads are not whole groups of 32, which [`KvType::Q8_0`] needs.
     pub fn check_kv_type(&self, kv_type: KvType) -> Result<(), ModelError> {
-        let is_unfit = |dim: usize| !dim.is_multiple_of(32) || dim > MAX_Q8_HEAD_DIM;
-        let unfit = |dim: usize| kv_type == KvType::Q8_0 && is_unfit(dim);
+        let unfit = |dim: usize| kv_type == KvType::Q8_0 && !dim.is_multiple_of(32);
         match self.layers.iter().map(|layer| layer.head_dim).find(|&dim| unfit(dim)) {
             None => Ok(()),
             Some(dim) => Err(ModelError::Unsupported {
                 what: format!("kv_type q8_0 with heads of {dim} elements"),
-                hint: "they must be a multiple of 32 and at most 4096; leave kv_type at f16",
+                hint: "they must be a multiple of 32; leave kv_type at f16",
             }),
         }
     }
@@ -242,7 +238,7 @@ pub(super) fn read_head_dim(metadata: &Metadata, prefix: &str, suffix: &str) -> 
     };
     let dim = metadata.u32(&key("attention.key_length"))? as usize;
     if dim == 0 || !dim.is_multiple_of(2) || dim > MAX_HEAD_DIM {
-        return refuse("attention.key_length", dim, "must be even, from 2 to 16384");
+        return refuse("attention.key_length", dim, "must be even, from 2 to 4096");
     }
     for name in ["attention.value_length", "rope.dimension_count"] {
         match metadata.opt_u32(&key(name))? {

@@ -49,7 +49,7 @@ pub struct Model {
 }
 
 /// The longest list of rotary divisors accepted: half of the largest head.
-const MAX_ROPE_DIVISORS: u64 = hparams::MAX_HEAD_DIM as u64 / 2;
+const MAX_ROPE_DIVISORS: u64 = crate::ops::MAX_HEAD_DIM as u64 / 2;
 
 impl Model {
     /// Checks `file` and reads its dense weights into memory.

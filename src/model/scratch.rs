@@ -4,7 +4,10 @@ use super::error::OutOfMemory;
 use super::hparams::HParams;
 use super::probe::{Probe, Step, Work};
 use super::zeroed::zeroed;
-use crate::ops::{Activations, Matrix};
+use crate::ops::{Activations, GroupSoftmax, MAX_PARTS, Matrix};
+
+/// Tokens whose contexts are shared by threads, at most: with more of them every thread has heads enough.
+pub(super) const MAX_SHARED_CONTEXTS: usize = 4;
 
 /// One token of the batch that is still being computed.
 #[derive(Debug, Clone, Copy, PartialEq, Eq)]
@@ -40,6 +43,10 @@ pub struct Scratch {
     pub(super) y: Vec<f32>,
     /// Queries, `[T, n_head * head_dim]`.
     pub(super) q: Vec<f32>,
+    /// Sums of the parts of shared contexts, `[tokens, parts, n_head * head_dim]` with as many parts as each token has.
+    pub(super) part_sums: Vec<f32>,
+    /// What belongs to them, `[tokens, parts, groups of heads]`.
+    pub(super) part_softmax: Vec<GroupSoftmax>,
     /// Keys before they are cached, `[T, n_head_kv * head_dim]`.
     pub(super) k: Vec<f32>,
     /// Values before they are cached, the same shape.
@@ -97,6 +104,7 @@ impl Scratch {
         let n_ff = widest(|l| l.n_ff);
         let of_tokens = |n: usize| zeroed(max_tokens.saturating_mul(n));
         let of_wanted = |n: usize| zeroed(max_logits.saturating_mul(n));
+        let n_parts = MAX_SHARED_CONTEXTS.min(max_tokens) * MAX_PARTS;
         let n_low = hp.last_kv_layer() * hp.n_embd_per_layer;
         let n_high = hp.n_embd_per_layer_row() - n_low;
         Ok(Self {
@@ -108,6 +116,8 @@ impl Scratch {
             h: of_tokens(hp.n_embd)?,
             y: of_tokens(hp.n_embd)?,
             q: of_tokens(n_q)?,
+            part_sums: zeroed(n_parts.saturating_mul(n_q))?,
+            part_softmax: zeroed(n_parts.saturating_mul(widest(|l| l.n_head)))?,
             k: of_tokens(n_kv)?,
             v: of_tokens(n_kv)?,
             gate: of_tokens(n_ff.max(hp.n_embd_per_layer))?,

@@ -2,8 +2,10 @@
 //!
 //! One pass over the cache by the online softmax (Milakov and Gimelshein, "Online normalizer
 //! calculation for softmax", 2018): no buffer of scores, so no bound on the context but the cache's.
-//! The order of additions follows positions alone. It depends neither on where a position lies in
-//! the ring nor on how a prompt was cut into chunks, so that chunked and whole prefill agree bit for bit.
+//! A long context is cut into parts, each is summed up alone, and the sums are merged in order: so several
+//! threads can share one token's attention (as in Dao and others, "Flash-Decoding", 2023).
+//! The parts and the order of additions follow positions alone. They depend neither on where a position lies
+//! in the ring, nor on how a prompt was cut into chunks, nor on who computes a part: all agree bit for bit.
 
 use super::Kernels;
 use super::elementwise::{exp, exp_less};
@@ -13,10 +15,14 @@ use std::ops::Range;
 
 /// Positions whose scores are computed before the running maximum is looked at again.
 const BLOCK: usize = 32;
-/// The largest head that [`RingData::Q8`] serves: vectors are widened on the stack.
-pub const MAX_Q8_HEAD_DIM: usize = 4096;
+/// The largest head: vectors are widened, and sums of query heads kept, on the stack.
+pub const MAX_HEAD_DIM: usize = 4096;
 /// Query heads of one KV head that are computed together: their sums fit the registers.
 pub const MAX_GROUP: usize = 4;
+/// Positions that are not worth being shared by threads. The sliding window of Gemma's small models is no longer.
+const LEAST_PART: usize = 512;
+/// Parts that a context is cut into, however long it is.
+pub const MAX_PARTS: usize = 16;
 
 /// The numbers of a ring.
 #[derive(Debug, Clone, Copy)]
@@ -56,9 +62,10 @@ impl<'a> HeadRing<'a> {
             RingData::Q8 { codes, .. } => codes.len(),
         };
         if let RingData::Q8 { codes, scales } = data {
-            let fits = head_dim.is_multiple_of(32) && head_dim <= MAX_Q8_HEAD_DIM;
-            assert!(fits && codes.len() == 32 * scales.len(), "ring of q8_0 with heads of {head_dim}");
+            let fits = head_dim.is_multiple_of(32) && codes.len() == 32 * scales.len();
+            assert!(fits, "ring of q8_0 with heads of {head_dim}");
         }
+        assert!(head_dim <= MAX_HEAD_DIM, "heads of {head_dim}");
         assert!(n > 0 && n.is_multiple_of(head_dim), "ring: {n} values for heads of {head_dim}");
         Self { data, head_dim, n_slots: n / head_dim }
     }
@@ -144,8 +151,8 @@ impl HeadRing<'_> {
     ) {
         let RingData::Q8 { codes, scales } = self.data else { return };
         let n_cols = self.head_dim;
-        let mut halves = [f16::ZERO; MAX_Q8_HEAD_DIM];
-        let together = MAX_Q8_HEAD_DIM / n_cols;
+        let mut halves = [f16::ZERO; MAX_HEAD_DIM];
+        let together = MAX_HEAD_DIM / n_cols;
         for start in slots.clone().step_by(together) {
             let place = start * n_cols..slots.end.min(start + together) * n_cols;
             let halves = &mut halves[..place.len()];
@@ -155,34 +162,73 @@ impl HeadRing<'_> {
     }
 }
 
-/// `out = softmax(scale * q . K[positions]) V[positions]` for query heads that share a KV head, of one token.
+/// Query heads of one token that share a KV head, and what they look at.
+#[derive(Debug, Clone, Copy)]
+pub struct Heads<'a> {
+    /// Queries, `[n_q, head_dim]`: at most [`MAX_GROUP`] heads of together at most [`MAX_HEAD_DIM`] elements.
+    pub q: &'a [f32],
+    /// Keys of the KV head.
+    pub keys: HeadRing<'a>,
+    /// Values of the KV head, a ring of the same shape.
+    pub values: HeadRing<'a>,
+    /// Factor of scores.
+    pub scale: f32,
+}
+
+/// `out = softmax(scale * q . K[positions]) V[positions]`.
 ///
-/// Each key and value is read and widened once for all of them. A head's result does not depend on the others.
+/// Each key and value is read and widened once for all heads. A head's result does not depend on the others.
 ///
-/// Shapes: `q` and `out` are `[n_q, head_dim]` with `n_q` at most [`MAX_GROUP`]. `positions` is not empty and
-/// lies in the ring.
+/// Shapes: `out` is that of the queries. `positions` is not empty and lies in the ring.
 ///
 /// # Panics
 /// If shapes do not fit each other.
-pub fn attend(
+pub fn attend(kernels: &Kernels, heads: &Heads<'_>, positions: Range<usize>, out: &mut [f32]) {
+    let mut parts = parts(positions);
+    let Some(first) = parts.next() else { return out.fill(0.0) };
+    let mut softmax = attend_part(kernels, heads, first, out);
+    if parts.len() > 0 {
+        let mut sums = [0.0; MAX_HEAD_DIM];
+        let sums = &mut sums[..out.len()];
+        for part in parts {
+            let later = attend_part(kernels, heads, part, sums);
+            softmax.add(out, &later, sums);
+        }
+    }
+    softmax.divide(out);
+}
+
+/// The parts of `positions` that are summed up apart, in the order in which they are merged: whole blocks, about
+/// alike, at most [`MAX_PARTS`].
+pub fn parts(positions: Range<usize>) -> impl ExactSizeIterator<Item = Range<usize>> + Clone {
+    let len = positions.len().div_ceil(MAX_PARTS).next_multiple_of(BLOCK).max(LEAST_PART);
+    let end = positions.end;
+    positions.step_by(len).map(move |start| start..end.min(start + len))
+}
+
+/// Sums the values at `positions` up, weighted but not yet divided by the sum of the weights.
+///
+/// Shapes: `sums` is that of the queries. `positions` is one of [`parts`].
+///
+/// # Panics
+/// If shapes do not fit each other.
+pub fn attend_part(
     kernels: &Kernels,
-    q: &[f32],
-    keys: HeadRing<'_>,
-    values: HeadRing<'_>,
+    heads: &Heads<'_>,
     positions: Range<usize>,
-    scale: f32,
-    out: &mut [f32],
-) {
+    sums: &mut [f32],
+) -> GroupSoftmax {
+    let Heads { q, keys, values, scale } = *heads;
     let head_dim = keys.head_dim;
     let n_q = q.len() / head_dim;
     assert!(
-        q.len() == out.len()
+        q.len() == sums.len()
             && n_q <= MAX_GROUP
             && (values.head_dim, values.n_slots) == (head_dim, keys.n_slots)
     );
     debug_assert!(!positions.is_empty() && positions.len() <= keys.n_slots);
-    out.fill(0.0);
-    let mut softmax = [Softmax { maximum: f32::NEG_INFINITY, total: 0.0 }; MAX_GROUP];
+    sums.fill(0.0);
+    let mut softmax = GroupSoftmax { n_q, ..GroupSoftmax::default() };
     let mut scores = [0.0f32; MAX_GROUP * BLOCK];
     for start in positions.clone().step_by(BLOCK) {
         let runs = keys.runs(start..positions.end.min(start + BLOCK));
@@ -191,25 +237,55 @@ pub fn attend(
         let second = &mut second[..n_q * n_second];
         keys.dots(kernels, runs[0].clone(), q, first);
         keys.dots(kernels, runs[1].clone(), q, second);
-        for (i, out) in out.chunks_exact_mut(head_dim).enumerate() {
+        for (i, sums) in sums.chunks_exact_mut(head_dim).enumerate() {
             let (first, second) =
                 (&mut first[i * n_first..][..n_first], &mut second[i * n_second..][..n_second]);
-            softmax[i].weigh(*kernels, [first, second], scale, out);
+            softmax.heads[i].weigh(*kernels, [first, second], scale, sums);
         }
-        values.add_weighted(kernels, first, runs[0].clone(), out);
-        values.add_weighted(kernels, second, runs[1].clone(), out);
+        values.add_weighted(kernels, first, runs[0].clone(), sums);
+        values.add_weighted(kernels, second, runs[1].clone(), sums);
     }
-    for (softmax, out) in softmax.iter().zip(out.chunks_exact_mut(head_dim)) {
-        super::elementwise::scale(out, 1.0 / softmax.total);
+    softmax
+}
+
+/// What the heads of a group know of the scores of a part.
+#[derive(Debug, Clone, Copy, Default)]
+pub struct GroupSoftmax {
+    heads: [Softmax; MAX_GROUP],
+    n_q: usize,
+}
+
+impl GroupSoftmax {
+    /// Adds what is known of later positions: `later_sums` belongs to `later` as `sums` does to `self`.
+    pub fn add(&mut self, sums: &mut [f32], later: &Self, later_sums: &[f32]) {
+        let head_dim = sums.len() / self.n_q;
+        let sums = sums.chunks_exact_mut(head_dim).zip(later_sums.chunks_exact(head_dim));
+        for ((softmax, later), (sums, later_sums)) in self.heads.iter_mut().zip(&later.heads).zip(sums) {
+            softmax.add(sums, *later, later_sums);
+        }
+    }
+
+    /// Turns sums into means: what attention gives.
+    pub fn divide(&self, sums: &mut [f32]) {
+        let head_dim = sums.len() / self.n_q;
+        for (softmax, sums) in self.heads.iter().zip(sums.chunks_exact_mut(head_dim)) {
+            super::elementwise::scale(sums, 1.0 / softmax.total);
+        }
     }
 }
 
 /// What a head knows of the scores so far.
-#[derive(Clone, Copy)]
+#[derive(Debug, Clone, Copy)]
 struct Softmax {
     maximum: f32,
     /// Sum of the weights, relative to `maximum`.
     total: f32,
+}
+
+impl Default for Softmax {
+    fn default() -> Self {
+        Self { maximum: f32::NEG_INFINITY, total: 0.0 }
+    }
 }
 
 impl Softmax {
@@ -236,6 +312,18 @@ impl Softmax {
             }
         }
     }
+
+    /// Brings both to the greater maximum and adds them up.
+    fn add(&mut self, sums: &mut [f32], later: Self, later_sums: &[f32]) {
+        let maximum =
+            if later.maximum > self.maximum || later.maximum.is_nan() { later.maximum } else { self.maximum };
+        let (own, other) = (exp(self.maximum - maximum), exp(later.maximum - maximum));
+        self.maximum = maximum;
+        self.total = own * self.total + other * later.total;
+        for (sum, later) in sums.iter_mut().zip(later_sums) {
+            *sum = own * *sum + other * later;
+        }
+    }
 }
 
 #[cfg(test)]
@@ -244,6 +332,10 @@ mod tests {
 
     fn wave(n: usize, step: f32, amplitude: f32) -> Vec<f16> {
         (0..n).map(|i| f16::from_f32((i as f32 * step).sin() * amplitude)).collect()
+    }
+
+    fn heads<'a>(q: &'a [f32], keys: HeadRing<'a>, values: HeadRing<'a>) -> Heads<'a> {
+        Heads { q, keys, values, scale: 0.5 }
     }
 
     /// Two-pass softmax in float64 over rings of `n_slots`.
@@ -288,7 +380,7 @@ mod tests {
                     {
                         let (k, v) = (HeadRing::new(k, head_dim), HeadRing::new(v, head_dim));
                         let mut out = vec![7.0; head_dim];
-                        attend(&kernels, &q, k, v, positions.clone(), 0.5, &mut out);
+                        attend(&kernels, &heads(&q, k, v), positions.clone(), &mut out);
                         for (got, want) in out.iter().zip(&want) {
                             let ok = (f64::from(*got) - want).abs() < 2e-4;
                             assert!(ok, "{} {head_dim} {positions:?}: {got} {want}", kernels.name());
@@ -315,10 +407,10 @@ mod tests {
         let [k_bytes, v_bytes] = [&k, &v].map(|x| ring(RingData::Q8 { codes: &x.0, scales: &x.1 }));
         let [k_halves, v_halves] = [&k, &v].map(|x| ring(RingData::F16(&x.2)));
         let mut widened = vec![7.0; q.len()];
-        attend(&Kernels::scalar(), q, k_halves, v_halves, positions.clone(), 0.5, &mut widened);
+        attend(&Kernels::scalar(), &heads(q, k_halves, v_halves), positions.clone(), &mut widened);
         for kernels in Kernels::available() {
             let mut out = vec![7.0; q.len()];
-            attend(&kernels, q, k_bytes, v_bytes, positions.clone(), 0.5, &mut out);
+            attend(&kernels, &heads(q, k_bytes, v_bytes), positions.clone(), &mut out);
             assert_eq!(out, widened, "{} {} {positions:?}", kernels.name(), q.len());
             assert_heads_do_not_meet(&kernels, &out, q, k_bytes, v_bytes, positions.clone());
         }
@@ -342,20 +434,64 @@ mod tests {
                 let mut group: Vec<f32> = (0..n_q * q.len()).map(|i| (i as f32).sin()).collect();
                 group[at * q.len()..][..q.len()].copy_from_slice(q);
                 let mut out = vec![7.0; n_q * q.len()];
-                attend(kernels, &group, k, v, positions.clone(), 0.5, &mut out);
+                attend(kernels, &heads(&group, k, v), positions.clone(), &mut out);
                 assert_eq!(&out[at * q.len()..][..q.len()], alone, "{} {at} of {n_q}", kernels.name());
             }
         }
     }
 
     #[test]
+    fn parts_are_whole_blocks_few_and_all_positions() {
+        let lengths = |positions: Range<usize>| parts(positions).map(|part| part.len()).collect::<Vec<_>>();
+        assert_eq!(lengths(7..8), [1]);
+        assert_eq!(lengths(100..612), [512]);
+        assert_eq!(lengths(100..613), [512, 1]);
+        assert_eq!(lengths(0..16 * 512), [512; 16]);
+        for n in [16 * 512 + 1, 100_000, 131_072] {
+            let found = lengths(3..3 + n);
+            assert!(found.len() <= MAX_PARTS && found.iter().sum::<usize>() == n, "{found:?}");
+            assert!(
+                found[..found.len() - 1].iter().all(|len| *len == found[0] && len % BLOCK == 0),
+                "{found:?}"
+            );
+        }
+    }
+
+    #[test]
+    fn merged_parts_agree_with_the_two_pass_softmax() {
+        let (head_dim, n_slots) = (16, 1500);
+        // The greatest scores lie in the first, the second and the last part.
+        for (step, positions) in [(0.7, 0..1500), (0.0013, 100..1400), (-0.0007, 2000..3500)] {
+            let (k, v) = (wave(n_slots * head_dim, step, 2.0), wave(n_slots * head_dim, 0.13, 3.0));
+            let q: Vec<f32> = (0..head_dim).map(|i| (i as f32).cos()).collect();
+            let want = oracle(&q, &k, &v, positions.clone(), 0.5);
+            let (k, v) =
+                (HeadRing::new(RingData::F16(&k), head_dim), HeadRing::new(RingData::F16(&v), head_dim));
+            let mut out = vec![7.0; head_dim];
+            attend(&Kernels::scalar(), &heads(&q, k, v), positions.clone(), &mut out);
+            for (got, want) in out.iter().zip(&want) {
+                assert!((f64::from(*got) - want).abs() < 2e-4, "{step} {positions:?}: {got} {want}");
+            }
+            for kernels in Kernels::available() {
+                assert_heads_do_not_meet(&kernels, &out, &q, k, v, positions.clone());
+            }
+        }
+    }
+
+    #[test]
     fn not_a_number_reaches_the_output() {
-        let mut k = wave(40 * 16, 0.7, 2.0);
-        let v = wave(40 * 16, 0.1, 1.0);
-        k[35 * 16] = f16::NAN;
+        for at in [35, 700] {
+            assert_nan_reaches_the_output(at);
+        }
+    }
+
+    fn assert_nan_reaches_the_output(at: usize) {
+        let mut k = wave(1100 * 16, 0.7, 2.0);
+        let v = wave(1100 * 16, 0.1, 1.0);
+        k[at * 16] = f16::NAN;
         let mut out = vec![0.0; 16];
         let (k, v) = (HeadRing::new(RingData::F16(&k), 16), HeadRing::new(RingData::F16(&v), 16));
-        attend(&Kernels::scalar(), &[1.0; 16], k, v, 0..40, 1.0, &mut out);
-        assert!(out.iter().all(|x| x.is_nan()));
+        attend(&Kernels::scalar(), &heads(&[1.0; 16], k, v), 0..1100, &mut out);
+        assert!(out.iter().all(|x| x.is_nan()), "{at}: {out:?}");
     }
 }

@@ -22,7 +22,9 @@ mod team;
 mod tests;
 
 pub use activations::Activations;
-pub use attention::{HeadRing, MAX_GROUP, MAX_Q8_HEAD_DIM, RingData, attend};
+pub use attention::{
+    GroupSoftmax, HeadRing, Heads, MAX_GROUP, MAX_HEAD_DIM, MAX_PARTS, RingData, attend, attend_part, parts,
+};
 pub use elementwise::{gelu_mul, scale, soft_cap};
 pub use kernels::Kernels;
 pub use matmul::matmul;

@@ -79,7 +79,7 @@ impl Pool {
     }
 
     /// Calls `f` with every item, on all threads.
-    pub(super) fn for_each<T>(&self, items: impl Iterator<Item = T> + Send, f: impl Fn(T) + Sync) {
+    pub fn for_each<T>(&self, items: impl Iterator<Item = T> + Send, f: impl Fn(T) + Sync) {
         let Some(helpers) = &self.helpers else {
             return items.for_each(f);
         };
