@@ -2,12 +2,13 @@
 
     python3 benches/rivals.py MODEL.gguf --pled target/release/pled [--llama-bench llama-bench] [--llama-server llama-server]
         [--litert-lm litert-lm --litert-model FILE.litertlm] [--rounds N] [--threads N] [--prefill N] [--decode N] [--depth N] [--batch B]
+        [--idle SECONDS]
 
 A round runs every program once; before the first round each runs once unmeasured, which fills the page cache and LiteRT-LM's cache of
 weights. Told are medians, the least and the most of the rounds, and ratios as medians of the rounds' ratios. Of the rivals each
 may be left out. `--depth` and `--batch` are measured with pled, `--depth` with llama-bench too. Loading is the time from the
-program's start until it serves: pled's until its ready notification, llama-server's until /health says so. One line of JSON per round goes
-to `--log FILE`. Nothing but Python and the programs is needed; the machine should be idle.
+program's start until it serves: pled's until its ready notification, llama-server's until /health says so. `--idle` tells the processor
+time of a daemon that nobody asks. One line of JSON per round goes to `--log FILE`. Nothing but Python and the programs is needed; the machine should be idle.
 """
 
 import argparse
@@ -80,8 +81,8 @@ def litert(args: argparse.Namespace) -> dict[str, float]:
     return rates
 
 
-def pled_start(args: argparse.Namespace) -> float:
-    """Seconds until systemd would be told that the service is ready."""
+def serving_pled(args: argparse.Namespace) -> tuple[subprocess.Popen, float]:
+    """A daemon, and the seconds until systemd would have been told that it is ready."""
     with tempfile.TemporaryDirectory() as folder, socket.socket(socket.AF_UNIX, socket.SOCK_DGRAM) as notify:
         path = f"{folder}/notify"
         notify.bind(path)
@@ -91,10 +92,32 @@ def pled_start(args: argparse.Namespace) -> float:
         process = subprocess.Popen(words, env=os.environ | {"NOTIFY_SOCKET": path}, stderr=subprocess.DEVNULL)
         while b"READY=1" not in notify.recv(4096):
             pass
-        took = time.monotonic() - began
-        process.send_signal(signal.SIGTERM)
-        process.wait()
-        return took
+        return process, time.monotonic() - began
+
+
+def pled_start(args: argparse.Namespace) -> float:
+    process, took = serving_pled(args)
+    process.send_signal(signal.SIGTERM)
+    process.wait()
+    return took
+
+
+def idle_share(args: argparse.Namespace) -> float:
+    """Processor time over time of a daemon that nobody asks."""
+    process, _ = serving_pled(args)
+
+    def ticks() -> int:
+        # Fields 14 and 15 count from behind the name, which may have blanks.
+        fields = Path(f"/proc/{process.pid}/stat").read_text().rpartition(")")[2].split()
+        return int(fields[11]) + int(fields[12])
+
+    time.sleep(2)
+    before = ticks()
+    time.sleep(args.idle)
+    share = (ticks() - before) / os.sysconf("SC_CLK_TCK") / args.idle
+    process.send_signal(signal.SIGTERM)
+    process.wait()
+    return share
 
 
 def llama_start(args: argparse.Namespace) -> float:
@@ -158,6 +181,7 @@ def main() -> None:
     parser.add_argument("--decode", type=int, default=64)
     parser.add_argument("--depth", type=int, default=0)
     parser.add_argument("--batch", type=int, default=1)
+    parser.add_argument("--idle", type=int, default=0, metavar="SECONDS")
     parser.add_argument("--log", type=Path, help="one line of JSON for each round")
     args = parser.parse_args()
     if (args.litert_lm is None) != (args.litert_model is None):
@@ -188,6 +212,8 @@ def main() -> None:
             with args.log.open("a") as log:
                 log.write(line + "\n")
     tell(rounds)
+    if args.idle:
+        print(f"idle for {args.idle} s: {100 * idle_share(args):.2f} % of one core")
 
 
 if __name__ == "__main__":

@@ -77,6 +77,21 @@ pub(super) fn one_line(error: &anyhow::Error) -> String {
     line.chars().map(|c| if c.is_control() { char::REPLACEMENT_CHARACTER } else { c }).collect()
 }
 
+/// What to do about an error that does not say so itself, as the end of its line.
+pub(super) fn advice_on(error: &anyhow::Error) -> &'static str {
+    let is_absent_model = error.chain().any(|cause| {
+        matches!(
+            cause.downcast_ref(),
+            Some(ModelError::Storage(StorageError::Open { source, .. }))
+                if source.kind() == io::ErrorKind::NotFound
+        )
+    });
+    match is_absent_model {
+        true => "; `pled pull` downloads models, and without a file home-mini is used",
+        false => "",
+    }
+}
+
 /// clap's message on one line: what is wrong and its tip, without the usage.
 pub(super) fn usage_line(error: &clap::Error) -> String {
     let text = error.render().to_string();
@@ -100,6 +115,17 @@ mod tests {
         let error = Err::<(), _>(io::Error::other("disk\non fire")).context("cannot read x");
         assert_eq!(one_line(&error.unwrap_err()), "cannot read x: disk on fire");
         assert_eq!(one_line(&anyhow::anyhow!("tensor \x1b[31mred")), "tensor \u{fffd}[31mred");
+    }
+
+    #[test]
+    fn an_absent_model_is_told_apart_from_one_that_cannot_be_opened() {
+        let open = |kind: io::ErrorKind| {
+            let source = io::Error::from(kind);
+            anyhow::Error::from(ModelError::Storage(StorageError::Open { path: "x.gguf".into(), source }))
+        };
+        assert!(advice_on(&open(io::ErrorKind::NotFound).context("y")).contains("`pled pull`"));
+        assert_eq!(advice_on(&open(io::ErrorKind::PermissionDenied)), "");
+        assert_eq!(advice_on(&anyhow::Error::from(io::Error::from(io::ErrorKind::NotFound))), "");
     }
 
     #[test]

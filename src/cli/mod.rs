@@ -40,7 +40,7 @@ struct CommandLine {
 enum Command {
     /// Talk to a simulated house: a daemon, a conversation over gRPC, and the calls that come of it
     Demo(demo::Args),
-    /// Run the daemon: serve a model over gRPC
+    /// Run the daemon: serve a model over gRPC and HTTP
     Serve(serve::Args),
     /// Talk to a running daemon in the terminal
     Chat(chat::Args),
@@ -88,7 +88,7 @@ pub fn main() -> ExitCode {
         Ok(()) => ExitCode::SUCCESS,
         Err(error) if exit::is_broken_pipe(&error) => ExitCode::SUCCESS,
         Err(error) => {
-            complain(&exit::one_line(&error));
+            complain(&format!("{}{}", exit::one_line(&error), exit::advice_on(&error)));
             ExitCode::from(exit::code_of(&error))
         }
     }

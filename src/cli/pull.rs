@@ -220,18 +220,30 @@ fn admit(part: &Path, target: &Path) -> Result<(), String> {
     checksums::remove(target).map_err(|error| format!("the checksums of an older file stay: {error}"))
 }
 
-/// One line on the terminal that is written over and over; nothing where there is no terminal.
-fn progress_line() -> impl Fn(Stage) + Send + Sync + 'static {
+/// One line on the terminal that is written over and over; where there is no terminal, only what went wrong and is tried
+/// again.
+fn progress_line() -> impl Fn(Stage<'_>) + Send + Sync + 'static {
     let is_terminal = std::io::stderr().is_terminal();
     let begin: Mutex<Option<(Instant, u64, Instant)>> = Mutex::new(None);
     move |stage| {
-        if !is_terminal {
-            return;
-        }
-        let Stage::Receiving { done, total } = stage else {
-            // A terminal that has gone is no reason to stop.
-            let _ = writeln!(std::io::stderr(), "comparing with the checksum");
-            return;
+        // A terminal that has gone is no reason to stop.
+        let (done, total) = match stage {
+            Stage::Waiting { url, problem } => {
+                let over_progress = if is_terminal { "\r\u{1b}[K" } else { "" };
+                let _ = writeln!(
+                    std::io::stderr(),
+                    "{over_progress}{}: {}; trying again",
+                    tame(url),
+                    tame(problem)
+                );
+                return;
+            }
+            Stage::Receiving { done, total } if is_terminal => (done, total),
+            Stage::Comparing if is_terminal => {
+                let _ = writeln!(std::io::stderr(), "comparing with the checksum");
+                return;
+            }
+            Stage::Receiving { .. } | Stage::Comparing => return,
         };
         let now = Instant::now();
         let mut begin = begin.lock().expect("nothing here panics");

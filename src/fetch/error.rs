@@ -25,7 +25,7 @@ pub enum FetchError {
         known: String,
     },
     /// No connection, or it broke, too often in a row.
-    #[error("{url}: {problem}; try again later: what can be gone on with is kept")]
+    #[error("{url}: {problem}; run it again later: it goes on with what has come by then")]
     Connection {
         /// Where.
         url: String,

@@ -97,7 +97,14 @@ const RESTARTS: u32 = 3;
 
 /// What a download is doing.
 #[derive(Debug, Clone, Copy, PartialEq, Eq)]
-pub enum Stage {
+pub enum Stage<'a> {
+    /// A request came to nothing, and is made again after a while.
+    Waiting {
+        /// Where, without its query.
+        url: &'a str,
+        /// What happened.
+        problem: &'a str,
+    },
     /// So many bytes of so many are there.
     Receiving {
         /// Bytes that are there.
@@ -121,7 +128,7 @@ pub enum Stage {
 pub async fn download(
     job: &Job,
     options: &Options,
-    progress: impl Fn(Stage) + Send + Sync + 'static,
+    progress: impl Fn(Stage<'_>) + Send + Sync + 'static,
     admit: impl FnOnce(&Path) -> Result<(), String>,
 ) -> Result<Done, FetchError> {
     let client = Client::new(job.url.clone(), job.token.clone(), options.patience);
@@ -130,7 +137,7 @@ pub async fn download(
     let mut opened = None;
     let mut received = 0;
     for restart in 0..=RESTARTS {
-        let mut facts = transfer::probe(&client, options).await?;
+        let mut facts = transfer::probe(&client, options, &progress).await?;
         // A server that breaks ranges is asked for the whole.
         facts.has_ranges &= restart == 0;
         let expected = expected_sum(job, &facts)?;

@@ -16,7 +16,7 @@ const PROGRESS_BYTES: u64 = 4096;
 /// Longest pause that a server may ask for.
 const MAX_PAUSE: Duration = Duration::from_secs(60);
 
-pub(super) type Progress = Arc<dyn Fn(Stage) + Send + Sync>;
+pub(super) type Progress = Arc<dyn Fn(Stage<'_>) + Send + Sync>;
 
 /// What the server tells of the file.
 #[derive(Debug, Clone)]
@@ -54,7 +54,11 @@ enum Fault {
 }
 
 /// Asks for the first byte, to learn everything about the file.
-pub(super) async fn probe(client: &Client, options: &Options) -> Result<Facts, FetchError> {
+pub(super) async fn probe(
+    client: &Client,
+    options: &Options,
+    progress: &Progress,
+) -> Result<Facts, FetchError> {
     let mut failures = 0;
     loop {
         let fault = match try_probe(client).await {
@@ -68,7 +72,10 @@ pub(super) async fn probe(client: &Client, options: &Options) -> Result<Facts, F
             Fault::Again { problem, .. } if failures >= options.attempts => {
                 return Err(broken(client, problem));
             }
-            Fault::Again { pause, .. } => rest(options, failures, pause).await,
+            Fault::Again { problem, pause } => {
+                progress(Stage::Waiting { url: &client.url().to_string(), problem: &problem });
+                rest(options, failures, pause).await;
+            }
         }
     }
 }
@@ -181,6 +188,7 @@ impl Transfer {
             if failures >= self.options.attempts {
                 return Err(Fault::Again { problem, pause });
             }
+            (self.progress)(Stage::Waiting { url: &self.client.url().to_string(), problem: &problem });
             rest(&self.options, failures, pause).await;
         }
     }

@@ -2,6 +2,7 @@
 
 use std::process::{Output, Stdio};
 use std::sync::Arc;
+use std::sync::atomic::{AtomicBool, Ordering};
 use std::time::Duration;
 
 use rustix::process::{Pid, Signal, kill_process};
@@ -156,6 +157,27 @@ fn an_interrupted_download_is_noted_down() {
     assert!(output.status.code() == Some(1) && stderr.contains("goes on from there"), "{stderr}");
     let note = std::fs::read_to_string(folder.path().join("m.gguf.part.state")).unwrap();
     assert!(note.contains(&format!("\nmissing {half} ")), "{note}");
+}
+
+#[test]
+fn what_is_tried_again_is_said_also_where_there_is_no_terminal() {
+    let model = std::fs::read(fixture("gemma3/model-q4_0.gguf")).unwrap();
+    let is_first = AtomicBool::new(true);
+    let busy = Server::start(Arc::new(move |ask: &Ask| {
+        if is_first.swap(false, Ordering::SeqCst) {
+            return vec![head(503, &[("Content-Length", "0".to_owned())])];
+        }
+        let (first, last) = ask.range.unwrap();
+        let range = format!("bytes {first}-{last}/{}", model.len());
+        let headers = [("Content-Range", range), ("ETag", "\"1\"".to_owned())];
+        vec![head(206, &headers), Step::Body(model[first..=last].to_vec())]
+    }));
+    let folder = tempfile::tempdir().unwrap();
+    let url = busy.url("/m.gguf?signature=secret");
+    let output = pled().args(["pull", &url, "--dir"]).arg(folder.path()).output().unwrap();
+    let stderr = String::from_utf8(output.stderr).unwrap();
+    assert!(output.status.success(), "{stderr}");
+    assert_eq!(stderr, format!("{}: the server answers 503; trying again\n", busy.url("/m.gguf")));
 }
 
 #[test]

@@ -58,7 +58,7 @@ pub(crate) use Sum::{Known, Unknown};
 
 pub(crate) fn fetch(job: &Job) -> Result<Done, FetchError> {
     let runtime = tokio::runtime::Builder::new_current_thread().enable_all().build().unwrap();
-    let progress = |stage| {
+    let progress = |stage: Stage<'_>| {
         if let Stage::Receiving { done, total } = stage {
             assert!(done <= total);
         }
