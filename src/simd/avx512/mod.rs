@@ -1,8 +1,10 @@
-//! AVX-512 with the byte dot products of VNNI: for interleaved rows, and for panels of the formats that are not interleaved.
+//! AVX-512 with the byte dot products of VNNI: for interleaved rows, for panels of the formats that are not interleaved, and for
+//! attention.
 #![allow(unsafe_code)]
 // Loops over rows and tokens of a panel index several small arrays at once and unroll completely.
 #![allow(clippy::needless_range_loop)]
 
+mod float;
 mod interleaved;
 mod interleaved_k;
 mod lanes;
@@ -49,11 +51,21 @@ impl Isa for Avx512Vnni {
     }
 
     fn dots_f16(self, rows: F16Rows<'_>, x: &[f32], out: &mut [f32]) {
-        self.0.dots_f16(rows, x, out);
+        if !float::takes(rows.n_cols) {
+            return self.0.dots_f16(rows, x, out);
+        }
+        rows.check(x.len(), out.len());
+        // SAFETY: features by `self`, lengths by `check`.
+        unsafe { float::dots_f16(rows, x, out) }
     }
 
     fn add_weighted_f16(self, weights: &[f32], rows: F16Rows<'_>, y: &mut [f32]) {
-        self.0.add_weighted_f16(weights, rows, y);
+        if !float::takes(rows.n_cols) {
+            return self.0.add_weighted_f16(weights, rows, y);
+        }
+        rows.check(y.len(), weights.len());
+        // SAFETY: features by `self`, lengths by `check`.
+        unsafe { float::add_weighted_f16(weights, rows, y) }
     }
 
     fn widen_q8(self, codes: &[i8], scales: &[f16], out: &mut [f16]) {

@@ -1,0 +1,219 @@
+//! Products with rows of halves, for attention: a vector is eight columns of two rows, or sixteen columns of one.
+//!
+//! The order of additions is that of [`Isa`](super::Isa): eight partial sums of a dot product, and columns that never meet.
+
+use super::super::F16Rows;
+use half::f16;
+use std::arch::x86_64::*;
+
+/// Rows that a dot product takes at a time, two to a vector.
+const TILE_ROWS: usize = 4;
+/// Halves of a cache line.
+const LINE: usize = 32;
+
+/// Whether rows of `n_cols` columns are whole vectors here; those of real models are.
+pub(super) fn takes(n_cols: usize) -> bool {
+    n_cols.is_multiple_of(16)
+}
+
+/// See [`Isa::dots_f16`](super::Isa::dots_f16).
+///
+/// # Safety
+/// The CPU has what [`super::Avx512Vnni`] proves; `rows.check` held for the lengths of `x` and `out`, and [`takes`] for the columns.
+#[target_feature(enable = "avx2,fma,f16c,avx512f,avx512bw,avx512vl")]
+pub(super) unsafe fn dots_f16(rows: F16Rows<'_>, x: &[f32], out: &mut [f32]) {
+    let F16Rows { n_cols, rows } = rows;
+    let n_rows = rows.len() / n_cols;
+    if n_rows == 0 {
+        return;
+    }
+    let mut t = 0;
+    while t < x.len() / n_cols {
+        let (x, out) = (&x[t * n_cols..], &mut out[t * n_rows..]);
+        // SAFETY: the caller's promises; `x` has as many vectors left as compared here, and `out` the products of each.
+        t += unsafe {
+            match x.len() / n_cols {
+                1 => dots_of_vectors::<1>(rows, n_rows, x, out),
+                2 => dots_of_vectors::<2>(rows, n_rows, x, out),
+                3 => dots_of_vectors::<3>(rows, n_rows, x, out),
+                _ => dots_of_vectors::<4>(rows, n_rows, x, out),
+            }
+        };
+    }
+}
+
+/// Dot products of the first `T` vectors of `x` with all rows; returns `T`.
+///
+/// # Safety
+/// As for [`dots_f16`]; there are `n_rows` rows, at least one, and `T` vectors and their outputs.
+#[inline]
+#[target_feature(enable = "avx2,fma,f16c,avx512f,avx512bw,avx512vl")]
+unsafe fn dots_of_vectors<const T: usize>(rows: &[f16], n_rows: usize, x: &[f32], out: &mut [f32]) -> usize {
+    let n_cols = rows.len() / n_rows;
+    for first in (0..n_rows).step_by(TILE_ROWS) {
+        let n = TILE_ROWS.min(n_rows - first);
+        // Rows beyond the end are computed as the last one and dropped.
+        // SAFETY: rows exist as bounded here; `T` vectors do by the caller's promise.
+        let dots = unsafe {
+            let tile = std::array::from_fn(|r| rows.as_ptr().add((first + r).min(n_rows - 1) * n_cols));
+            tile_dots::<T>(tile, x.as_ptr(), n_cols)
+        };
+        for t in 0..T {
+            out[t * n_rows + first..][..n].copy_from_slice(&dots[t][..n]);
+        }
+    }
+    T
+}
+
+/// Dot products of four rows with each of `T` vectors that follow each other from `x` on.
+///
+/// # Safety
+/// The CPU has what [`super::Avx512Vnni`] proves; `n_cols`, a multiple of 16, can be read from each row and vector.
+#[inline]
+#[target_feature(enable = "avx2,fma,f16c,avx512f,avx512bw,avx512vl")]
+unsafe fn tile_dots<const T: usize>(
+    rows: [*const f16; TILE_ROWS],
+    x: *const f32,
+    n_cols: usize,
+) -> [[f32; TILE_ROWS]; T] {
+    // Partial sums of rows 0 and 1, and of rows 2 and 3: eight of each.
+    let mut sums = [[_mm512_setzero_ps(); 2]; T];
+    for i in (0..n_cols).step_by(8) {
+        if i % LINE == 0 {
+            // The rows of the next tile follow these; asking for memory ahead reads nothing.
+            for row in rows {
+                _mm_prefetch::<_MM_HINT_T0>(row.wrapping_add(TILE_ROWS * n_cols + i).cast());
+            }
+        }
+        // SAFETY: i + 8 <= n_cols.
+        unsafe {
+            let pair = |r: usize| {
+                let low = _mm_loadu_si128(rows[r].add(i).cast());
+                let high = _mm_loadu_si128(rows[r + 1].add(i).cast());
+                _mm512_cvtph_ps(_mm256_set_m128i(high, low))
+            };
+            let weights = [pair(0), pair(2)];
+            for t in 0..T {
+                let x = _mm256_castps_pd(_mm256_loadu_ps(x.add(t * n_cols + i)));
+                let x = _mm512_castpd_ps(_mm512_broadcast_f64x4(x));
+                for p in 0..2 {
+                    sums[t][p] = _mm512_fmadd_ps(weights[p], x, sums[t][p]);
+                }
+            }
+        }
+    }
+    let mut out = [[0.0; TILE_ROWS]; T];
+    for t in 0..T {
+        let joined = join_rows(sums[t]);
+        // SAFETY: four floats are written to four floats.
+        unsafe { _mm_storeu_ps(out[t].as_mut_ptr(), joined) };
+    }
+    out
+}
+
+/// Joins the partial sums of four rows, eight of each, in the order of [`join_lanes`](super::super::join_lanes).
+#[inline]
+#[target_feature(enable = "avx512f")]
+fn join_rows(sums: [__m512; 2]) -> __m128 {
+    // Lanes 0..4 of each row, and lanes 4..8.
+    let low = _mm512_shuffle_f32x4::<0b10_00_10_00>(sums[0], sums[1]);
+    let high = _mm512_shuffle_f32x4::<0b11_01_11_01>(sums[0], sums[1]);
+    let four = _mm512_add_ps(low, high);
+    let two = _mm512_add_ps(four, _mm512_permute_ps::<0b01_00_11_10>(four));
+    let one = _mm512_add_ps(two, _mm512_permute_ps::<0b10_11_00_01>(two));
+    let firsts = _mm512_setr_epi32(0, 4, 8, 12, 0, 0, 0, 0, 0, 0, 0, 0, 0, 0, 0, 0);
+    _mm512_castps512_ps128(_mm512_permutexvar_ps(firsts, one))
+}
+
+/// See [`Isa::add_weighted_f16`](super::Isa::add_weighted_f16).
+///
+/// # Safety
+/// As for [`dots_f16`], with the lengths of `y` and `weights`.
+#[target_feature(enable = "avx2,fma,f16c,avx512f,avx512bw,avx512vl")]
+pub(super) unsafe fn add_weighted_f16(weights: &[f32], rows: F16Rows<'_>, y: &mut [f32]) {
+    let n_rows = rows.rows.len() / rows.n_cols;
+    let mut t = 0;
+    while t < y.len() / rows.n_cols {
+        let (weights, y) = (&weights[t * n_rows..], &mut y[t * rows.n_cols..]);
+        // SAFETY: `y` has as many vectors left as compared here, and `weights` the weights of each.
+        t += unsafe {
+            match y.len() / rows.n_cols {
+                1 => add_to_vectors::<1>(weights, rows, y),
+                2 => add_to_vectors::<2>(weights, rows, y),
+                3 => add_to_vectors::<3>(weights, rows, y),
+                _ => add_to_vectors::<4>(weights, rows, y),
+            }
+        };
+    }
+}
+
+/// The first `T` vectors of `y`; returns `T`.
+///
+/// # Safety
+/// As for [`add_weighted_f16`]; `y` has `T` vectors, `weights` the weights of `T`.
+#[inline]
+#[target_feature(enable = "avx2,fma,f16c,avx512f,avx512bw,avx512vl")]
+unsafe fn add_to_vectors<const T: usize>(weights: &[f32], rows: F16Rows<'_>, y: &mut [f32]) -> usize {
+    let mut first = 0;
+    while first < rows.n_cols {
+        // SAFETY: the caller's promises; columns exist as compared here.
+        first += unsafe {
+            match rows.n_cols - first {
+                64.. => add_to_columns::<T, 4>(weights, rows, y, first),
+                32.. => add_to_columns::<T, 2>(weights, rows, y, first),
+                _ => add_to_columns::<T, 1>(weights, rows, y, first),
+            }
+        };
+    }
+    T
+}
+
+/// `16 * C` columns from `first` on of the first `T` vectors of `y`; returns `16 * C`.
+///
+/// # Safety
+/// As for [`add_to_vectors`]; the columns exist.
+#[inline]
+#[target_feature(enable = "avx2,fma,f16c,avx512f,avx512bw,avx512vl")]
+unsafe fn add_to_columns<const T: usize, const C: usize>(
+    weights: &[f32],
+    rows: F16Rows<'_>,
+    y: &mut [f32],
+    first: usize,
+) -> usize {
+    let n_cols = rows.n_cols;
+    let n_rows = rows.rows.len() / n_cols;
+    let at = |i: usize, c: usize| i * n_cols + first + 16 * c;
+    let mut sums = [[_mm512_setzero_ps(); C]; T];
+    // SAFETY: the caller's promises: T vectors with columns first..first + 16 * C, n_rows rows with the same columns, n_rows
+    // weights for each vector. Asking for memory ahead reads nothing.
+    unsafe {
+        for t in 0..T {
+            for c in 0..C {
+                sums[t][c] = _mm512_loadu_ps(y.as_ptr().add(at(t, c)));
+            }
+        }
+        for r in 0..n_rows {
+            let mut x = [_mm512_setzero_ps(); C];
+            for c in 0..C {
+                let place = rows.rows.as_ptr().wrapping_add(at(r, c));
+                // Rows stand too far apart for the hardware to guess the next columns.
+                if c % 2 == 0 {
+                    _mm_prefetch::<_MM_HINT_T0>(place.wrapping_add(16 * C).cast());
+                }
+                x[c] = _mm512_cvtph_ps(_mm256_loadu_si256(place.cast()));
+            }
+            for t in 0..T {
+                let weight = _mm512_set1_ps(*weights.as_ptr().add(t * n_rows + r));
+                for c in 0..C {
+                    sums[t][c] = _mm512_fmadd_ps(weight, x[c], sums[t][c]);
+                }
+            }
+        }
+        for t in 0..T {
+            for c in 0..C {
+                _mm512_storeu_ps(y.as_mut_ptr().add(at(t, c)), sums[t][c]);
+            }
+        }
+    }
+    16 * C
+}
