@@ -8,7 +8,7 @@
 //! in the ring, nor on how a prompt was cut into chunks, nor on who computes a part: all agree bit for bit.
 
 use super::Kernels;
-use super::elementwise::{exp, exp_less};
+use super::elementwise::{exp, exp_less, scale_and_greatest};
 use crate::simd::F16Rows;
 use half::f16;
 use std::ops::Range;
@@ -292,12 +292,9 @@ impl Softmax {
     /// Turns the next dot products into weights, and brings what was summed so far into `out` to the new maximum.
     fn weigh(&mut self, kernels: Kernels, mut dots: [&mut [f32]; 2], scale: f32, out: &mut [f32]) {
         let mut maximum = self.maximum;
-        for score in dots.iter_mut().flat_map(|dots| dots.iter_mut()) {
-            *score *= scale;
+        for dots in &mut dots {
             // A NaN score becomes the maximum, and so reaches the output.
-            if *score > maximum || score.is_nan() {
-                maximum = *score;
-            }
+            maximum = scale_and_greatest(kernels, dots, scale, maximum);
         }
         if maximum != self.maximum {
             let shrink = exp(self.maximum - maximum);
