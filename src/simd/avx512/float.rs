@@ -1,19 +1,101 @@
-//! Products with rows of halves, for attention: a vector is eight columns of two rows, or sixteen columns of one.
+//! Products with rows of floats, cached halves of attention above all: a vector is eight columns of two rows, or sixteen columns
+//! of one.
 //!
 //! The order of additions is that of [`Isa`](super::Isa): eight partial sums of a dot product, and columns that never meet.
 
-use super::super::F16Rows;
+use super::super::{F16Rows, F32Batch, TILE_ROWS, TileDots};
 use half::f16;
 use std::arch::x86_64::*;
 
-/// Rows that a dot product takes at a time, two to a vector.
-const TILE_ROWS: usize = 4;
-/// Halves of a cache line.
-const LINE: usize = 32;
+/// Bytes of a cache line.
+const LINE: usize = 64;
+
+/// A float format: eight elements of two rows.
+pub(super) trait Float {
+    /// Bytes of an element.
+    const BYTES: usize;
+
+    /// Eight elements at `low`, and eight at `high` behind them.
+    ///
+    /// # Safety
+    /// The CPU has what [`super::Avx512Vnni`] proves; eight elements can be read at both.
+    unsafe fn pair(low: *const u8, high: *const u8) -> __m512;
+}
+
+pub(super) struct F32;
+pub(super) struct F16;
+pub(super) struct Bf16;
+
+impl Float for F32 {
+    const BYTES: usize = 4;
+
+    #[inline]
+    #[target_feature(enable = "avx2,fma,f16c,avx512f,avx512bw,avx512vl")]
+    unsafe fn pair(low: *const u8, high: *const u8) -> __m512 {
+        // SAFETY: the caller's promise; the loads may be unaligned.
+        let (low, high) = unsafe { (_mm256_loadu_pd(low.cast()), _mm256_loadu_pd(high.cast())) };
+        _mm512_castpd_ps(_mm512_insertf64x4::<1>(_mm512_castpd256_pd512(low), high))
+    }
+}
+
+impl Float for F16 {
+    const BYTES: usize = 2;
+
+    #[inline]
+    #[target_feature(enable = "avx2,fma,f16c,avx512f,avx512bw,avx512vl")]
+    unsafe fn pair(low: *const u8, high: *const u8) -> __m512 {
+        // SAFETY: the caller's promise; the loads may be unaligned.
+        let (low, high) = unsafe { (_mm_loadu_si128(low.cast()), _mm_loadu_si128(high.cast())) };
+        _mm512_cvtph_ps(_mm256_set_m128i(high, low))
+    }
+}
+
+impl Float for Bf16 {
+    const BYTES: usize = 2;
+
+    #[inline]
+    #[target_feature(enable = "avx2,fma,f16c,avx512f,avx512bw,avx512vl")]
+    unsafe fn pair(low: *const u8, high: *const u8) -> __m512 {
+        // SAFETY: the caller's promise; the loads may be unaligned.
+        let (low, high) = unsafe { (_mm_loadu_si128(low.cast()), _mm_loadu_si128(high.cast())) };
+        let upper = _mm512_cvtepu16_epi32(_mm256_set_m128i(high, low));
+        _mm512_castsi512_ps(_mm512_slli_epi32::<16>(upper))
+    }
+}
 
 /// Whether rows of `n_cols` columns are whole vectors here; those of real models are.
 pub(super) fn takes(n_cols: usize) -> bool {
     n_cols.is_multiple_of(16)
+}
+
+/// Dot products of four rows with every token of `x`.
+///
+/// # Safety
+/// The CPU has what [`super::Avx512Vnni`] proves; `x.check` held for `F`, `rows` and `out.len()`, and [`takes`] for the columns.
+#[target_feature(enable = "avx2,fma,f16c,avx512f,avx512bw,avx512vl")]
+pub(super) unsafe fn dot<F: Float>(rows: [&[u8]; TILE_ROWS], x: F32Batch<'_>, out: &mut [TileDots]) {
+    let rows = rows.map(<[u8]>::as_ptr);
+    let mut t = 0;
+    while t < out.len() {
+        let out = &mut out[t..];
+        // SAFETY: the caller's promises; tokens t.. of `x` exist, as many as compared here. A row is followed by the next of its
+        // quarter of the matrix.
+        t += unsafe {
+            let first = x.x.as_ptr().add(t * x.n_cols);
+            match out.len() {
+                1 => store(tile::<F, 1>(rows, first, x.n_cols, x.n_cols), out),
+                2 => store(tile::<F, 2>(rows, first, x.n_cols, x.n_cols), out),
+                3 => store(tile::<F, 3>(rows, first, x.n_cols, x.n_cols), out),
+                _ => store(tile::<F, 4>(rows, first, x.n_cols, x.n_cols), out),
+            }
+        };
+    }
+}
+
+/// Writes the products of `T` tokens to `out`; returns `T`.
+fn store<const T: usize>(dots: [TileDots; T], out: &mut [TileDots]) -> usize {
+    out[..T].copy_from_slice(&dots);
+    T
 }
 
 /// See [`Isa::dots_f16`](super::Isa::dots_f16).
@@ -55,8 +137,9 @@ unsafe fn dots_of_vectors<const T: usize>(rows: &[f16], n_rows: usize, x: &[f32]
         // Rows beyond the end are computed as the last one and dropped.
         // SAFETY: rows exist as bounded here; `T` vectors do by the caller's promise.
         let dots = unsafe {
-            let tile = std::array::from_fn(|r| rows.as_ptr().add((first + r).min(n_rows - 1) * n_cols));
-            tile_dots::<T>(tile, x.as_ptr(), n_cols)
+            let tile_rows =
+                std::array::from_fn(|r| rows.as_ptr().add((first + r).min(n_rows - 1) * n_cols).cast());
+            tile::<F16, T>(tile_rows, x.as_ptr(), n_cols, TILE_ROWS * n_cols)
         };
         for t in 0..T {
             out[t * n_rows + first..][..n].copy_from_slice(&dots[t][..n]);
@@ -65,34 +148,33 @@ unsafe fn dots_of_vectors<const T: usize>(rows: &[f16], n_rows: usize, x: &[f32]
     T
 }
 
-/// Dot products of four rows with each of `T` vectors that follow each other from `x` on.
+/// Dot products of four rows with each of `T` vectors that follow each other from `x` on. What stands `ahead` elements behind the
+/// rows is asked for.
 ///
 /// # Safety
 /// The CPU has what [`super::Avx512Vnni`] proves; `n_cols`, a multiple of 16, can be read from each row and vector.
 #[inline]
 #[target_feature(enable = "avx2,fma,f16c,avx512f,avx512bw,avx512vl")]
-unsafe fn tile_dots<const T: usize>(
-    rows: [*const f16; TILE_ROWS],
+unsafe fn tile<F: Float, const T: usize>(
+    rows: [*const u8; TILE_ROWS],
     x: *const f32,
     n_cols: usize,
-) -> [[f32; TILE_ROWS]; T] {
+    ahead: usize,
+) -> [TileDots; T] {
     // Partial sums of rows 0 and 1, and of rows 2 and 3: eight of each.
     let mut sums = [[_mm512_setzero_ps(); 2]; T];
     for i in (0..n_cols).step_by(8) {
-        if i % LINE == 0 {
-            // The rows of the next tile follow these; asking for memory ahead reads nothing.
+        if i * F::BYTES % LINE == 0 {
             for row in rows {
-                _mm_prefetch::<_MM_HINT_T0>(row.wrapping_add(TILE_ROWS * n_cols + i).cast());
+                // Nothing is read by asking for memory.
+                _mm_prefetch::<_MM_HINT_T0>(row.wrapping_add((ahead + i) * F::BYTES).cast());
             }
         }
         // SAFETY: i + 8 <= n_cols.
         unsafe {
-            let pair = |r: usize| {
-                let low = _mm_loadu_si128(rows[r].add(i).cast());
-                let high = _mm_loadu_si128(rows[r + 1].add(i).cast());
-                _mm512_cvtph_ps(_mm256_set_m128i(high, low))
-            };
-            let weights = [pair(0), pair(2)];
+            let at = i * F::BYTES;
+            let weights =
+                [F::pair(rows[0].add(at), rows[1].add(at)), F::pair(rows[2].add(at), rows[3].add(at))];
             for t in 0..T {
                 let x = _mm256_castps_pd(_mm256_loadu_ps(x.add(t * n_cols + i)));
                 let x = _mm512_castpd_ps(_mm512_broadcast_f64x4(x));

@@ -1,5 +1,5 @@
 //! AVX-512 with the byte dot products of VNNI: for interleaved rows, for panels of the formats that are not interleaved, and for
-//! attention.
+//! floats.
 #![allow(unsafe_code)]
 // Loops over rows and tokens of a panel index several small arrays at once and unroll completely.
 #![allow(clippy::needless_range_loop)]
@@ -85,7 +85,19 @@ impl Isa for Avx512Vnni {
     }
 
     fn dot_float(self, format: BlockFormat, rows: [&[u8]; TILE_ROWS], x: F32Batch<'_>, out: &mut [TileDots]) {
-        self.0.dot_float(format, rows, x, out);
+        if !float::takes(x.n_cols) {
+            return self.0.dot_float(format, rows, x, out);
+        }
+        x.check(format, &rows, out.len());
+        match format {
+            // SAFETY: features by `self`, lengths by `check`.
+            BlockFormat::F32 => unsafe { float::dot::<float::F32>(rows, x, out) },
+            // SAFETY: as above.
+            BlockFormat::F16 => unsafe { float::dot::<float::F16>(rows, x, out) },
+            // SAFETY: as above.
+            BlockFormat::Bf16 => unsafe { float::dot::<float::Bf16>(rows, x, out) },
+            _ => panic!("{} is not a float format", format.name()),
+        }
     }
 
     fn dot_q8(self, format: BlockFormat, rows: [&[u8]; TILE_ROWS], x: Q8Batch<'_>, out: &mut [TileDots]) {
