@@ -27,6 +27,8 @@ from clients import WORDS, percentile
 # What an answer may take, and a server until it is ready. Unit: s.
 ANSWER_LIMIT_S = 600
 START_LIMIT_S = 120
+# How often a server is asked whether it is ready. Unit: s.
+POLL_S = 0.01
 CONTEXT = 4096
 
 
@@ -65,7 +67,8 @@ class Server:
         self.process = subprocess.Popen(words, stdout=self.log, stderr=self.log)
         while not self.is_ready():
             assert self.process.poll() is None and time.monotonic() - began < START_LIMIT_S, Path(self.log.name).read_text()[-2000:]
-            time.sleep(0.1)
+            time.sleep(POLL_S)
+        self.start_s = time.monotonic() - began
 
     def is_ready(self) -> bool:
         connection = http.client.HTTPConnection("127.0.0.1", self.port, timeout=START_LIMIT_S)

@@ -110,7 +110,10 @@ fn token(path: &Path) -> anyhow::Result<MetadataValue<Ascii>> {
         .then(|| format!("Bearer {token}").parse().ok())
         .flatten();
     let mut value: MetadataValue<Ascii> = value
-        .ok_or_else(|| UsageError(format!("{}: has to hold one token and nothing else, so not the name that stands before it in the daemon's file", path.display())))?;
+        .ok_or_else(|| UsageError(format!(
+            "{}: has to hold one token and nothing else, so not the name that stands before it in the daemon's file",
+            path.display()
+        )))?;
     value.set_sensitive(true);
     Ok(value)
 }

@@ -2,12 +2,12 @@
 
 use super::Model;
 use super::forward::Span;
-use super::hparams::LayerKind;
+use super::hparams::{HParams, LayerHParams, LayerKind};
 use super::probe::{Step, Work};
 use super::scratch::{MAX_SHARED_CONTEXTS, Row, Scratch};
 use crate::ops::{
-    GroupSoftmax, Heads, MAX_GROUP, MAX_HEAD_DIM, add_rms_norm_rows, attend, attend_part, matmul, parts,
-    rms_norm_in_place, rms_norm_rows, rms_norm_unweighted, rotate,
+    Compute, GroupSoftmax, Heads, MAX_GROUP, MAX_HEAD_DIM, add_rms_norm_rows, attend, attend_part, matmul,
+    parts, rms_norm_in_place, rms_norm_rows, rms_norm_unweighted, rotate,
 };
 use std::ops::Range;
 
@@ -106,90 +106,127 @@ fn make_queries(model: &Model, i: usize, s: &mut Scratch) {
 fn attend_to_cache(model: &Model, i: usize, spans: &[Span<'_>], s: &mut Scratch) {
     let hp = &model.hparams;
     let layer = &hp.layers[i];
-    let (n_q, head_dim, n_head) = (layer.n_embd_q(), layer.head_dim, layer.n_head);
-    let (n_tokens, n_shared) = (s.rows.len(), n_head / layer.n_head_kv);
-    let positions = |row: &Row| {
-        let end = row.position + 1;
-        match layer.kind {
-            LayerKind::Full => 0..end,
-            LayerKind::Sliding => end.saturating_sub(hp.window)..end,
-        }
-    };
+    let n_q = layer.n_embd_q();
     s.begin_work(|rows| Work {
         step: Step::Attention,
         n_tokens: rows.len(),
         // A key and a value of each position, for each element of the query.
-        multiply_adds: rows.iter().map(|row| 2 * (positions(row).len() * n_q) as u64).sum(),
+        multiply_adds: rows.iter().map(|row| 2 * (positions(hp, layer, row).len() * n_q) as u64).sum(),
         weight_bytes: 0,
     });
-    let (q, rows, pool, kernels) = (&s.q, &s.rows, &model.compute.pool, &model.compute.kernels);
-    let out = s.x.reset(n_tokens, n_q);
-    // `group` heads from the one that is `head`th among those of all tokens.
-    let heads = |head: usize, group: usize| {
-        let kv_head = head % n_head / n_shared;
-        let cache = &*spans[rows[head / n_head].span].kv;
+    let out = s.x.reset(s.rows.len(), n_q);
+    let look = Look { model, layer, spans, rows: &s.rows, q: &s.q };
+    let are_long = || s.rows.iter().any(|row| parts(positions(hp, layer, row)).len() > 1);
+    if model.compute.pool.n_threads() > 1 && s.rows.len() <= MAX_SHARED_CONTEXTS && are_long() {
+        look.share_contexts(&mut s.part_sums, &mut s.part_softmax, out);
+    } else {
+        look.share_heads(out);
+    }
+}
+
+/// Positions that the token of `row` sees in `layer`.
+fn positions(hp: &HParams, layer: &LayerHParams, row: &Row) -> Range<usize> {
+    let end = row.position + 1;
+    match layer.kind {
+        LayerKind::Full => 0..end,
+        LayerKind::Sliding => end.saturating_sub(hp.window)..end,
+    }
+}
+
+/// The query heads of a batch and what they look at. Heads are counted through all tokens.
+struct Look<'a> {
+    model: &'a Model,
+    layer: &'a LayerHParams,
+    spans: &'a [Span<'a>],
+    rows: &'a [Row],
+    /// `[T, n_head * head_dim]`.
+    q: &'a [f32],
+}
+
+impl Look<'_> {
+    /// Positions that `head` sees.
+    fn positions(&self, head: usize) -> Range<usize> {
+        positions(&self.model.hparams, self.layer, &self.rows[head / self.layer.n_head])
+    }
+
+    /// `group` heads from `first` on, which share a KV head.
+    fn heads(&self, first: usize, group: usize) -> Heads<'_> {
+        let layer = self.layer;
+        let cache = &*self.spans[self.rows[first / layer.n_head].span].kv;
+        let kv_head = first % layer.n_head / (layer.n_head / layer.n_head_kv);
         Heads {
-            q: &q[head * head_dim..][..group * head_dim],
+            q: &self.q[first * layer.head_dim..][..group * layer.head_dim],
             keys: cache.keys(layer.kv_layer, kv_head),
             values: cache.values(layer.kv_layer, kv_head),
-            scale: hp.attention_scale,
+            scale: self.model.hparams.attention_scale,
         }
-    };
-    let shares_contexts = pool.n_threads() > 1
-        && n_tokens <= MAX_SHARED_CONTEXTS
-        && rows.iter().any(|row| parts(positions(row)).len() > 1);
-    if !shares_contexts {
-        let group = heads_together(n_shared, head_dim, n_tokens * n_head, pool.n_threads());
-        pool.for_each_rows_mut(out, group * head_dim, |first, outs| {
-            for (at, out) in (first..).zip(outs.chunks_exact_mut(group * head_dim)) {
+    }
+
+    /// Attention of all heads, each computed by one thread, into `out` `[T, n_head * head_dim]`.
+    fn share_heads(&self, out: &mut [f32]) {
+        let Compute { pool, kernels } = &*self.model.compute;
+        let group = heads_together(self.layer, self.rows.len() * self.layer.n_head, pool.n_threads());
+        let len = group * self.layer.head_dim;
+        pool.for_each_rows_mut(out, len, |first, outs| {
+            for (at, out) in (first..).zip(outs.chunks_exact_mut(len)) {
                 let head = at * group;
-                attend(kernels, &heads(head, group), positions(&rows[head / n_head]), out);
+                attend(kernels, &self.heads(head, group), self.positions(head), out);
             }
         });
-        return;
     }
-    let group = heads_together(n_shared, head_dim, n_head, 1);
-    let groups = n_head / group;
-    // Groups that read the same keys and values follow each other, so that a cache may still hold them.
-    let tasks = rows.iter().enumerate().flat_map(|(at, row)| {
-        let groups =
-            move |part: Range<usize>| (0..groups).map(move |g| (at * n_head + g * group, part.clone()));
-        parts(positions(row)).flat_map(groups)
-    });
-    let sums = s.part_sums.chunks_exact_mut(group * head_dim);
-    pool.for_each(tasks.zip(sums.zip(&mut s.part_softmax)), |((head, part), (sums, softmax))| {
-        *softmax = attend_part(kernels, &heads(head, group), part, sums);
-    });
-    let mut done = 0;
-    for (row, out) in rows.iter().zip(out.chunks_exact_mut(n_q)) {
-        let n = parts(positions(row)).len() * groups;
-        let sums = &s.part_sums[done * group * head_dim..][..n * group * head_dim];
-        merge_parts(sums, &s.part_softmax[done..][..n], out);
-        done += n;
-    }
-}
 
-/// Merges the sums of one token's parts, `[n_parts, n_q]`, into `out`, `[n_q]`. `softmax` is that of each part and group
-/// of heads, `[n_parts, groups]`.
-fn merge_parts(sums: &[f32], softmax: &[GroupSoftmax], out: &mut [f32]) {
-    let n_parts = sums.len() / out.len();
-    let groups = softmax.len() / n_parts;
-    let len = out.len() / groups;
-    for (g, out) in out.chunks_exact_mut(len).enumerate() {
-        let mut found = sums.chunks_exact(len).zip(softmax).skip(g).step_by(groups);
-        let Some((first_sums, first)) = found.next() else { return };
-        out.copy_from_slice(first_sums);
-        let mut all = *first;
-        for (later_sums, later) in found {
-            all.add(out, later, later_sums);
+    /// The same with several threads at each head's context: `sums` and `softmax` are those of the parts.
+    fn share_contexts(&self, sums: &mut [f32], softmax: &mut [GroupSoftmax], out: &mut [f32]) {
+        let Compute { pool, kernels } = &*self.model.compute;
+        let (n_head, head_dim) = (self.layer.n_head, self.layer.head_dim);
+        let group = heads_together(self.layer, n_head, 1);
+        let (groups, len) = (n_head / group, group * head_dim);
+        let parts_of = |token: usize| parts(self.positions(token * n_head));
+        // Groups that read the same keys and values follow each other, so that a cache may still hold them.
+        let tasks = (0..self.rows.len()).flat_map(|token| {
+            let groups = move |part: Range<usize>| {
+                (0..groups).map(move |g| (token * n_head + g * group, part.clone()))
+            };
+            parts_of(token).flat_map(groups)
+        });
+        let results = sums.chunks_exact_mut(len).zip(&mut *softmax);
+        pool.for_each(tasks.zip(results), |((head, part), (sums, softmax))| {
+            *softmax = attend_part(kernels, &self.heads(head, group), part, sums);
+        });
+        let mut done = 0;
+        for (token, out) in out.chunks_exact_mut(groups * len).enumerate() {
+            let n = parts_of(token).len() * groups;
+            for (g, out) in out.chunks_exact_mut(len).enumerate() {
+                let parts = (done + g..done + n).step_by(groups);
+                merge_parts(head_dim, parts.map(|i| (&softmax[i], &sums[i * len..][..len])), out);
+            }
+            done += n;
         }
-        all.divide(out);
     }
 }
 
-/// Query heads that one call of [`attend`] takes: as many of the `n_shared` that share a KV head as fit, but few
-/// enough that each thread gets a part of the `n_heads` of the batch.
-fn heads_together(n_shared: usize, head_dim: usize, n_heads: usize, n_threads: usize) -> usize {
+/// Merges what is known of the parts of a group of heads, in their order, into `out` `[n_q, head_dim]`.
+fn merge_parts<'a>(
+    head_dim: usize,
+    mut parts: impl Iterator<Item = (&'a GroupSoftmax, &'a [f32])>,
+    out: &mut [f32],
+) {
+    let (first, sums) = parts.next().expect("a token sees itself at least");
+    let mut all = *first;
+    out.copy_from_slice(sums);
+    for (later, sums) in parts {
+        all.add(head_dim, out, later, sums);
+    }
+    all.divide(head_dim, out);
+}
+
+/// Query heads of `layer` that one call of [`attend`] takes: [`group_of`] those that share a KV head.
+fn heads_together(layer: &LayerHParams, n_heads: usize, n_threads: usize) -> usize {
+    group_of(layer.n_head / layer.n_head_kv, layer.head_dim, n_heads, n_threads)
+}
+
+/// As many of `n_shared` heads as fit, but few enough that each thread gets a part of the `n_heads` of the batch.
+fn group_of(n_shared: usize, head_dim: usize, n_heads: usize, n_threads: usize) -> usize {
     let most = MAX_GROUP.min(MAX_HEAD_DIM / head_dim);
     let fits =
         |group: &usize| n_shared.is_multiple_of(*group) && (*group == 1 || n_heads / group >= n_threads);
@@ -202,15 +239,15 @@ mod tests {
 
     #[test]
     fn every_thread_gets_heads_and_no_group_has_two_kv_heads() {
-        assert_eq!(heads_together(8, 256, 8, 1), 4);
-        assert_eq!(heads_together(8, 256, 8, 2), 4);
-        assert_eq!(heads_together(8, 256, 8, 4), 2);
-        assert_eq!(heads_together(8, 256, 8, 16), 1);
-        assert_eq!(heads_together(8, 256, 128 * 8, 4), 4);
-        assert_eq!(heads_together(6, 256, 600, 4), 3);
-        assert_eq!(heads_together(5, 256, 500, 4), 1);
-        assert_eq!(heads_together(1, 256, 8, 2), 1);
-        assert_eq!(heads_together(8, 2048, 8, 1), 2);
-        assert_eq!(heads_together(8, 4096, 8, 1), 1);
+        assert_eq!(group_of(8, 256, 8, 1), 4);
+        assert_eq!(group_of(8, 256, 8, 2), 4);
+        assert_eq!(group_of(8, 256, 8, 4), 2);
+        assert_eq!(group_of(8, 256, 8, 16), 1);
+        assert_eq!(group_of(8, 256, 128 * 8, 4), 4);
+        assert_eq!(group_of(6, 256, 600, 4), 3);
+        assert_eq!(group_of(5, 256, 500, 4), 1);
+        assert_eq!(group_of(1, 256, 8, 2), 1);
+        assert_eq!(group_of(8, 2048, 8, 1), 2);
+        assert_eq!(group_of(8, 4096, 8, 1), 1);
     }
 }

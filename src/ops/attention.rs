@@ -182,20 +182,21 @@ pub struct Heads<'a> {
 /// Shapes: `out` is that of the queries. `positions` is not empty and lies in the ring.
 ///
 /// # Panics
-/// If shapes do not fit each other.
+/// If shapes do not fit each other, or there is no position.
 pub fn attend(kernels: &Kernels, heads: &Heads<'_>, positions: Range<usize>, out: &mut [f32]) {
+    let head_dim = heads.keys.head_dim;
     let mut parts = parts(positions);
-    let Some(first) = parts.next() else { return out.fill(0.0) };
+    let first = parts.next().expect("a token sees itself at least");
     let mut softmax = attend_part(kernels, heads, first, out);
     if parts.len() > 0 {
         let mut sums = [0.0; MAX_HEAD_DIM];
         let sums = &mut sums[..out.len()];
         for part in parts {
             let later = attend_part(kernels, heads, part, sums);
-            softmax.add(out, &later, sums);
+            softmax.add(head_dim, out, &later, sums);
         }
     }
-    softmax.divide(out);
+    softmax.divide(head_dim, out);
 }
 
 /// The parts of `positions` that are summed up apart, in the order in which they are merged: whole blocks, about
@@ -228,7 +229,7 @@ pub fn attend_part(
     );
     debug_assert!(!positions.is_empty() && positions.len() <= keys.n_slots);
     sums.fill(0.0);
-    let mut softmax = GroupSoftmax { n_q, ..GroupSoftmax::default() };
+    let mut softmax = GroupSoftmax::default();
     let mut scores = [0.0f32; MAX_GROUP * BLOCK];
     for start in positions.clone().step_by(BLOCK) {
         let runs = keys.runs(start..positions.end.min(start + BLOCK));
@@ -240,7 +241,7 @@ pub fn attend_part(
         for (i, sums) in sums.chunks_exact_mut(head_dim).enumerate() {
             let (first, second) =
                 (&mut first[i * n_first..][..n_first], &mut second[i * n_second..][..n_second]);
-            softmax.heads[i].weigh(*kernels, [first, second], scale, sums);
+            softmax.0[i].weigh(*kernels, [first, second], scale, sums);
         }
         values.add_weighted(kernels, first, runs[0].clone(), sums);
         values.add_weighted(kernels, second, runs[1].clone(), sums);
@@ -250,25 +251,20 @@ pub fn attend_part(
 
 /// What the heads of a group know of the scores of a part.
 #[derive(Debug, Clone, Copy, Default)]
-pub struct GroupSoftmax {
-    heads: [Softmax; MAX_GROUP],
-    n_q: usize,
-}
+pub struct GroupSoftmax([Softmax; MAX_GROUP]);
 
 impl GroupSoftmax {
-    /// Adds what is known of later positions: `later_sums` belongs to `later` as `sums` does to `self`.
-    pub fn add(&mut self, sums: &mut [f32], later: &Self, later_sums: &[f32]) {
-        let head_dim = sums.len() / self.n_q;
+    /// Adds what is known of later positions: `later_sums` belongs to `later` as `sums`, `[n_q, head_dim]`, does to `self`.
+    pub fn add(&mut self, head_dim: usize, sums: &mut [f32], later: &Self, later_sums: &[f32]) {
         let sums = sums.chunks_exact_mut(head_dim).zip(later_sums.chunks_exact(head_dim));
-        for ((softmax, later), (sums, later_sums)) in self.heads.iter_mut().zip(&later.heads).zip(sums) {
+        for ((softmax, later), (sums, later_sums)) in self.0.iter_mut().zip(&later.0).zip(sums) {
             softmax.add(sums, *later, later_sums);
         }
     }
 
-    /// Turns sums into means: what attention gives.
-    pub fn divide(&self, sums: &mut [f32]) {
-        let head_dim = sums.len() / self.n_q;
-        for (softmax, sums) in self.heads.iter().zip(sums.chunks_exact_mut(head_dim)) {
+    /// Turns sums, `[n_q, head_dim]`, into means: what attention gives.
+    pub fn divide(&self, head_dim: usize, sums: &mut [f32]) {
+        for (softmax, sums) in self.0.iter().zip(sums.chunks_exact_mut(head_dim)) {
             super::elementwise::scale(sums, 1.0 / softmax.total);
         }
     }

@@ -6,7 +6,7 @@ use half::{bf16, f16};
 use std::arch::x86_64::*;
 
 /// A float format: what eight elements at an address are, and one.
-pub(super) trait Float {
+pub(in super::super) trait Float {
     /// Bytes of an element.
     const BYTES: usize;
 
@@ -19,9 +19,9 @@ pub(super) trait Float {
     unsafe fn load1(p: *const u8) -> f32;
 }
 
-pub(super) struct F32;
-pub(super) struct F16;
-pub(super) struct Bf16;
+pub(in super::super) struct F32;
+pub(in super::super) struct F16;
+pub(in super::super) struct Bf16;
 
 impl Float for F32 {
     const BYTES: usize = 4;

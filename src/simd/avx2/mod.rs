@@ -20,6 +20,7 @@ use std::arch::x86_64::*;
 
 pub(super) use dot32::Unpack32;
 pub(super) use dot256::Unpack256;
+pub(super) use float::{Bf16, F16, F32, Float};
 pub(super) use lanes::transpose;
 
 /// Proof that the CPU has AVX2, FMA and F16C.

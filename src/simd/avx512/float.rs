@@ -3,6 +3,7 @@
 //!
 //! The order of additions is that of [`Isa`](super::Isa): eight partial sums of a dot product, and columns that never meet.
 
+use super::super::avx2::{Bf16, F16, F32, Float};
 use super::super::{F16Rows, F32Batch, TILE_ROWS, TileDots};
 use half::f16;
 use std::arch::x86_64::*;
@@ -10,11 +11,8 @@ use std::arch::x86_64::*;
 /// Bytes of a cache line.
 const LINE: usize = 64;
 
-/// A float format: eight elements of two rows.
-pub(super) trait Float {
-    /// Bytes of an element.
-    const BYTES: usize;
-
+/// A float format: eight elements of two rows as a vector.
+pub(super) trait FloatPair: Float {
     /// Eight elements at `low`, and eight at `high` behind them.
     ///
     /// # Safety
@@ -22,13 +20,7 @@ pub(super) trait Float {
     unsafe fn pair(low: *const u8, high: *const u8) -> __m512;
 }
 
-pub(super) struct F32;
-pub(super) struct F16;
-pub(super) struct Bf16;
-
-impl Float for F32 {
-    const BYTES: usize = 4;
-
+impl FloatPair for F32 {
     #[inline]
     #[target_feature(enable = "avx2,fma,f16c,avx512f,avx512bw,avx512vl")]
     unsafe fn pair(low: *const u8, high: *const u8) -> __m512 {
@@ -38,9 +30,7 @@ impl Float for F32 {
     }
 }
 
-impl Float for F16 {
-    const BYTES: usize = 2;
-
+impl FloatPair for F16 {
     #[inline]
     #[target_feature(enable = "avx2,fma,f16c,avx512f,avx512bw,avx512vl")]
     unsafe fn pair(low: *const u8, high: *const u8) -> __m512 {
@@ -50,9 +40,7 @@ impl Float for F16 {
     }
 }
 
-impl Float for Bf16 {
-    const BYTES: usize = 2;
-
+impl FloatPair for Bf16 {
     #[inline]
     #[target_feature(enable = "avx2,fma,f16c,avx512f,avx512bw,avx512vl")]
     unsafe fn pair(low: *const u8, high: *const u8) -> __m512 {
@@ -73,13 +61,13 @@ pub(super) fn takes(n_cols: usize) -> bool {
 /// # Safety
 /// The CPU has what [`super::Avx512Vnni`] proves; `x.check` held for `F`, `rows` and `out.len()`, and [`takes`] for the columns.
 #[target_feature(enable = "avx2,fma,f16c,avx512f,avx512bw,avx512vl")]
-pub(super) unsafe fn dot<F: Float>(rows: [&[u8]; TILE_ROWS], x: F32Batch<'_>, out: &mut [TileDots]) {
+pub(super) unsafe fn dot<F: FloatPair>(rows: [&[u8]; TILE_ROWS], x: F32Batch<'_>, out: &mut [TileDots]) {
     let rows = rows.map(<[u8]>::as_ptr);
     let mut t = 0;
     while t < out.len() {
         let out = &mut out[t..];
-        // SAFETY: the caller's promises; tokens t.. of `x` exist, as many as compared here. A row is followed by the next of its
-        // quarter of the matrix.
+        // What is asked for ahead is the row behind each, the next of its quarter of the matrix.
+        // SAFETY: the caller's promises; tokens t.. of `x` exist, as many as compared here.
         t += unsafe {
             let first = x.x.as_ptr().add(t * x.n_cols);
             match out.len() {
@@ -155,7 +143,7 @@ unsafe fn dots_of_vectors<const T: usize>(rows: &[f16], n_rows: usize, x: &[f32]
 /// The CPU has what [`super::Avx512Vnni`] proves; `n_cols`, a multiple of 16, can be read from each row and vector.
 #[inline]
 #[target_feature(enable = "avx2,fma,f16c,avx512f,avx512bw,avx512vl")]
-unsafe fn tile<F: Float, const T: usize>(
+unsafe fn tile<F: FloatPair, const T: usize>(
     rows: [*const u8; TILE_ROWS],
     x: *const f32,
     n_cols: usize,

@@ -10,6 +10,7 @@ mod interleaved_k;
 mod lanes;
 mod peak;
 
+use super::avx2::{Bf16, F16, F32};
 use super::panel::Panel;
 use super::{
     Avx2, F16Rows, F32Batch, Isa, PANEL_ROWS, PanelDots, Q8Batch, Q8KBatch, TILE_ROWS, TileDots, sixteenths,
@@ -55,7 +56,7 @@ impl Isa for Avx512Vnni {
             return self.0.dots_f16(rows, x, out);
         }
         rows.check(x.len(), out.len());
-        // SAFETY: features by `self`, lengths by `check`.
+        // SAFETY: features by `self`, lengths by `check`, columns by `takes`.
         unsafe { float::dots_f16(rows, x, out) }
     }
 
@@ -64,7 +65,7 @@ impl Isa for Avx512Vnni {
             return self.0.add_weighted_f16(weights, rows, y);
         }
         rows.check(y.len(), weights.len());
-        // SAFETY: features by `self`, lengths by `check`.
+        // SAFETY: features by `self`, lengths by `check`, columns by `takes`.
         unsafe { float::add_weighted_f16(weights, rows, y) }
     }
 
@@ -90,12 +91,12 @@ impl Isa for Avx512Vnni {
         }
         x.check(format, &rows, out.len());
         match format {
-            // SAFETY: features by `self`, lengths by `check`.
-            BlockFormat::F32 => unsafe { float::dot::<float::F32>(rows, x, out) },
+            // SAFETY: features by `self`, lengths by `check`, columns by `takes`.
+            BlockFormat::F32 => unsafe { float::dot::<F32>(rows, x, out) },
             // SAFETY: as above.
-            BlockFormat::F16 => unsafe { float::dot::<float::F16>(rows, x, out) },
+            BlockFormat::F16 => unsafe { float::dot::<F16>(rows, x, out) },
             // SAFETY: as above.
-            BlockFormat::Bf16 => unsafe { float::dot::<float::Bf16>(rows, x, out) },
+            BlockFormat::Bf16 => unsafe { float::dot::<Bf16>(rows, x, out) },
             _ => panic!("{} is not a float format", format.name()),
         }
     }
