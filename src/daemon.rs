@@ -22,6 +22,7 @@ mod services;
 use std::future::Future;
 use std::io;
 use std::net::SocketAddr;
+use std::thread;
 use std::time::{Duration, Instant, SystemTime, UNIX_EPOCH};
 
 use anyhow::{Context, anyhow, bail};
@@ -169,7 +170,14 @@ fn start_engine(settings: &Settings) -> anyhow::Result<EngineHandle> {
     };
     let model = LoadedModel::load(settings, options.n_contexts())?;
     let store = open_store(settings, &model)?;
-    model.start_with(options, None, store)
+    let coarse_head = model.coarse_head();
+    let engine = model.start_with(options, None, store)?;
+    if let Some(build) = coarse_head {
+        // Requests are answered meanwhile, and without it if the thread cannot be had.
+        let thread = thread::Builder::new().name("coarse-head".to_owned()).spawn(build);
+        thread.map_or_else(|error| log::warn!("no thread for the coarse output head: {error}"), drop);
+    }
+    Ok(engine)
 }
 
 /// The folder where prefixes outlast the process, if the settings name one.

@@ -53,6 +53,41 @@ fn bytes_of_the_program_compute_what_the_file_does() {
     assert!(cut.to_string().starts_with("built in: tensor "), "{cut}");
 }
 
+/// The built-in model has rows enough in its head that a search leaves most of them out.
+#[test]
+fn the_greatest_logits_are_those_of_all() {
+    let path = PathBuf::from(env!("CARGO_MANIFEST_DIR")).join("models/home-mini/home-mini.gguf");
+    for kernels in Kernels::available() {
+        let loaded = Loaded::open(&path, kernels, 2);
+        let n_vocab = loaded.model.hparams().n_vocab as u32;
+        let head = loaded.model.coarse_head();
+        assert_eq!(head.bytes_per_token(), None);
+        let (mut all, mut few, mut scratch) = (loaded.kv(), loaded.kv(), loaded.scratch());
+        let prompt: Vec<u32> = (0..40).map(|i| i * 77 % n_vocab).collect();
+        for (i, tokens) in prompt.chunks(8).enumerate() {
+            if i == 1 {
+                assert!(head.build(&[3]).unwrap());
+            }
+            let mut want = loaded.run(&mut all, &mut scratch, tokens, Want::All);
+            let mut rows = loaded.rows(tokens);
+            let mut spans = [Span { tokens, kv: &mut few, want: Want::All, greatest: Some(3) }];
+            let got = forward(&loaded.model, &mut spans, &mut *rows, &mut scratch).unwrap();
+            for (t, want) in want.chunks_exact_mut(n_vocab as usize).enumerate() {
+                let order = |logits: &[f32]| {
+                    let mut order: Vec<usize> = (0..logits.len()).collect();
+                    order.sort_by(|&a, &b| logits[b].total_cmp(&logits[a]));
+                    order[..3].iter().map(|&id| (id, logits[id].to_bits())).collect::<Vec<_>>()
+                };
+                if i > 0 {
+                    want[3] = f32::NEG_INFINITY;
+                }
+                assert_eq!(order(got.row(t)), order(want), "{}: token {t} of {tokens:?}", kernels.name());
+            }
+        }
+        assert!(head.bytes_per_token().is_some_and(|n| n > 0));
+    }
+}
+
 #[test]
 fn greedy_tokens_agree_where_the_two_best_are_apart() {
     for folder in folders() {
@@ -164,6 +199,7 @@ fn threads_that_share_long_contexts_change_nothing() {
                     tokens,
                     kv,
                     want: Want::All,
+                    greatest: None,
                 });
                 let mut rows = loaded.rows(&[tokens, tokens].concat());
                 let logits = forward(&loaded.model, &mut spans, &mut *rows, &mut scratch).unwrap();
@@ -227,8 +263,8 @@ fn sequences_in_one_batch_do_not_see_each_other() {
         let ids: Vec<u32> = prompts.concat();
         let mut rows = loaded.rows(&ids);
         let mut spans = [
-            Span { tokens: &prompts[0], kv: &mut a, want: Want::Last },
-            Span { tokens: &prompts[1], kv: &mut b, want: Want::All },
+            Span { tokens: &prompts[0], kv: &mut a, want: Want::Last, greatest: None },
+            Span { tokens: &prompts[1], kv: &mut b, want: Want::All, greatest: None },
         ];
         let logits = forward(&loaded.model, &mut spans, &mut *rows, &mut scratch).unwrap();
         let n_vocab = loaded.model.hparams().n_vocab;
@@ -247,7 +283,7 @@ fn a_batch_that_does_not_fit_is_refused_and_nothing_advances() {
     let mut scratch = loaded.scratch();
     let mut run = |tokens: &[u32]| {
         let mut rows = loaded.rows(tokens);
-        let mut spans = [Span { tokens, kv: &mut kv, want: Want::Last }];
+        let mut spans = [Span { tokens, kv: &mut kv, want: Want::Last, greatest: None }];
         forward(&loaded.model, &mut spans, &mut *rows, &mut scratch).map(|l| l.n_rows())
     };
     assert!(matches!(run(&[1, 2, 3, 4, 5]), Err(ForwardError::TooLarge { found: 5, limit: 4, .. })));

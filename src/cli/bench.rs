@@ -4,6 +4,7 @@
 mod profile;
 
 use std::io::Write;
+use std::sync::Arc;
 use std::time::{Duration, Instant};
 
 use anyhow::{Context, anyhow};
@@ -62,6 +63,7 @@ struct Report {
     decode_tok_s: Spread,
     load_s: f64,
     rss_mb: f64,
+    /// With a coarse copy of the output head: what was read in the mean.
     weights_bytes_per_token: u64,
     read_bandwidth_gb_s: f64,
     ple: Option<PleReport>,
@@ -145,7 +147,7 @@ pub(super) fn run(args: &Args, out: &mut impl Write) -> anyhow::Result<()> {
     let settings = settle(args.model.fragment(), None, LevelFilter::Warn)?;
     let begin = Instant::now();
     let loaded = LoadedModel::load(&settings, args.batch)?;
-    let (weights_bytes, weights_bytes_per_token) =
+    let (weights_bytes, all_bytes_per_token) =
         (loaded.model.weights_bytes(), loaded.model.weights_bytes_per_token());
     let (kernels, prompt_token_products) =
         (loaded.model.compute().kernels, loaded.model.prompt_token_products());
@@ -157,9 +159,14 @@ pub(super) fn run(args: &Args, out: &mut impl Write) -> anyhow::Result<()> {
         ..EngineOptions::default()
     };
     check_room(args, loaded.n_ctx)?;
+    let (coarse_head, build) = (Arc::clone(loaded.model.coarse_head()), loaded.coarse_head());
     let clock = args.profile.then(StepClock::default);
     let engine = loaded.start_with(options, clock.as_ref().map(|clock| clock.probe(args.batch)), None)?;
     let load_s = begin.elapsed().as_secs_f64();
+    // A daemon makes it while it answers already.
+    if let Some(build) = build {
+        build();
+    }
 
     let mut ids = PromptIds { n_vocab: engine.limits().n_vocab as u64, drawn: 0 };
     prefill_rate(&engine, args.batch, WARM_UP_TOKENS.min(args.prefill_tokens), &mut ids)?;
@@ -178,6 +185,9 @@ pub(super) fn run(args: &Args, out: &mut impl Write) -> anyhow::Result<()> {
     drop(engine);
     let decode_tok_s = Spread::of(decode);
     let read_bandwidth_gb_s = measure_read_gb_s(usize::try_from(weights_bytes)?, backend.n_threads);
+    let whole_head = coarse_head.head_bytes() as u64;
+    let weights_bytes_per_token =
+        all_bytes_per_token - whole_head + coarse_head.bytes_per_token().unwrap_or(whole_head);
     // Sequences of a batch share the weights that a step reads.
     let read_gb_s = decode_tok_s.median / args.batch as f64 * weights_bytes_per_token as f64 / 1e9;
     let prefill_tok_s = Spread::of(prefill);

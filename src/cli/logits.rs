@@ -67,7 +67,7 @@ impl<'a> Pass<'a> {
     ) -> anyhow::Result<()> {
         let LoadedModel { model, rows, .. } = &mut *self.loaded;
         let begin = self.kv.n_tokens();
-        let mut spans = [Span { tokens, kv: &mut self.kv, want }];
+        let mut spans = [Span { tokens, kv: &mut self.kv, want, greatest: None }];
         let logits = match rows {
             None => forward(model, &mut spans, &mut NoRows, &mut self.scratch)?,
             Some(store) => {

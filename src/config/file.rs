@@ -216,7 +216,7 @@ mod tests {
         assert_eq!((&shown.listen, shown.n_ctx), (&defaults.listen, Some(DEFAULT_N_CTX)));
         assert_eq!((shown.ple_mode, shown.ple_cache_bytes), (defaults.ple_mode, defaults.ple_cache_bytes));
         assert_eq!((shown.max_sessions, shown.queue_depth), (defaults.max_sessions, defaults.queue_depth));
-        assert_eq!(shown.mlock, defaults.mlock);
+        assert_eq!((shown.mlock, shown.coarse_head), (defaults.mlock, defaults.coarse_head));
         assert_eq!(shown.allow_unauthenticated_loopback, defaults.allow_unauthenticated_loopback);
         assert_eq!(shown.allow_unauthenticated_lan, defaults.allow_unauthenticated_lan);
         assert_eq!(shown.mdns, defaults.mdns);

@@ -32,6 +32,9 @@ pub struct ModelFlags {
     /// Lock the weights in memory [default: false]
     #[arg(long, value_name = "BOOL", num_args = 0..=1, require_equals = true, default_missing_value = "true")]
     mlock: Option<String>,
+    /// Keep a coarse copy of the output head where there is memory for it: answers come faster [default: true]
+    #[arg(long, value_name = "BOOL", num_args = 0..=1, require_equals = true, default_missing_value = "true")]
+    coarse_head: Option<String>,
     /// Log level: off, error, warn, info, debug, trace [default: info in serve, else warn]
     #[arg(long, value_name = "LEVEL")]
     log: Option<String>,
@@ -50,6 +53,7 @@ impl ModelFlags {
             (Field::MemoryLimitBytes, &self.memory_limit_bytes),
             (Field::KvType, &self.kv_type),
             (Field::Mlock, &self.mlock),
+            (Field::CoarseHead, &self.coarse_head),
             (Field::Log, &self.log),
         ] {
             say(&mut fragment, field, value);

@@ -37,6 +37,8 @@ pub enum Field {
     PinnedPrompts,
     /// Lock the weights in memory.
     Mlock,
+    /// Keep a coarse copy of the output head.
+    CoarseHead,
     /// Log level.
     Log,
     /// File of the tokens of which clients have to bring one.
@@ -57,7 +59,7 @@ pub enum Field {
 
 impl Field {
     /// Every option, in the order of the documentation.
-    pub const ALL: [Field; 23] = [
+    pub const ALL: [Field; 24] = [
         Field::Model,
         Field::Listen,
         Field::Threads,
@@ -73,6 +75,7 @@ impl Field {
         Field::SessionDailyBytes,
         Field::PinnedPrompts,
         Field::Mlock,
+        Field::CoarseHead,
         Field::Log,
         Field::TokenFile,
         Field::TlsCertFile,
@@ -101,6 +104,7 @@ impl Field {
             Field::SessionDailyBytes => "session_daily_bytes",
             Field::PinnedPrompts => "pinned_prompts",
             Field::Mlock => "mlock",
+            Field::CoarseHead => "coarse_head",
             Field::Log => "log",
             Field::TokenFile => "token_file",
             Field::TlsCertFile => "tls_cert_file",

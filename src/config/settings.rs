@@ -56,6 +56,8 @@ pub struct Settings {
     pub pinned_prompts: Vec<PathBuf>,
     /// Lock the weights in memory.
     pub mlock: bool,
+    /// Keep a coarse copy of the output head, where there is memory for it: tokens then read less.
+    pub coarse_head: bool,
     /// Log level, if one was given: each command has its own default.
     pub log: Option<LevelFilter>,
     /// File of the tokens of which clients have to bring one.
@@ -117,6 +119,7 @@ impl Settings {
                 .all(Field::PinnedPrompts, |text| parse_path(text, "file with a prompt"))?
                 .unwrap_or_default(),
             mlock: read.one(Field::Mlock, value::parse_bool)?.unwrap_or(false),
+            coarse_head: read.one(Field::CoarseHead, value::parse_bool)?.unwrap_or(true),
             log: read
                 .one(Field::Log, |text| value::parse_word(text, "off, error, warn, info, debug, trace"))?,
             token_file,

@@ -11,6 +11,7 @@ use super::embedded::{EMBEDDED_NAME, open_model};
 use super::fingerprint::Fingerprint;
 use super::memory_plan::MemoryPlan;
 use super::row_mode::{self, Choice};
+use crate::board::{Root, memory_left};
 use crate::config::{ConfigError, Field, Settings};
 use crate::engine::{Engine, EngineHandle, EngineOptions, Limits, ModelBackend, ModelInfo};
 use crate::model::{HParams, KvType, Model, ModelError, ModelFile, Probe, read_hparams};
@@ -19,6 +20,9 @@ use crate::ple::{self, Checksums, PleError, RowStore, TableLayout};
 use crate::prefix_store::PrefixStore;
 use crate::tokenizer::Tokenizer;
 use crate::tokenizer::chat::ChatFormat;
+
+/// Output heads smaller than this are read in so little time that a coarse copy would save none. Unit: bytes.
+const MIN_HEAD_BYTES: usize = 64 << 20;
 
 /// A model in memory with its vocabulary and the rows that stayed on storage.
 #[derive(Debug)]
@@ -37,6 +41,8 @@ pub struct LoadedModel {
     pub n_ctx: usize,
     /// Tells its keys and values from another model's.
     pub fingerprint: Fingerprint,
+    /// Memory that the settings allow for a coarse copy of the output head, bytes.
+    coarse_head_room: u64,
 }
 
 impl LoadedModel {
@@ -85,7 +91,43 @@ impl LoadedModel {
             "model loaded"
         );
         let info = ModelInfo::of(&file, &model);
-        Ok(LoadedModel { model, rows, tokenizer, chat, info, n_ctx, fingerprint })
+        let coarse_head_room = match (settings.memory_limit_bytes, rows.as_ref().map(RowStore::mode)) {
+            _ if !settings.coarse_head => 0,
+            (None, _) => u64::MAX,
+            // What the limit leaves is page cache for rows.
+            (Some(_), Some(ple::Mode::Mmap)) => 0,
+            (Some(limit), mode) => {
+                let row_bytes = mode.map_or(0, |mode| row_bytes(settings, &plan, mode));
+                limit.saturating_sub(plan.needed_bytes(n_ctx, n_contexts, row_bytes))
+            }
+        };
+        Ok(LoadedModel { model, rows, tokenizer, chat, info, n_ctx, fingerprint, coarse_head_room })
+    }
+
+    /// What makes a coarse copy of the output head, on the thread that calls it; `None` if the settings or the memory do not allow
+    /// one, or the head is too small for it to matter.
+    pub fn coarse_head(&self) -> Option<impl FnOnce() + Send + 'static> {
+        let head = Arc::clone(self.model.coarse_head());
+        let n_bytes = head.n_bytes().filter(|_| head.head_bytes() >= MIN_HEAD_BYTES)? as u64;
+        let left = memory_left(&Root::system()).unwrap_or(u64::MAX);
+        if n_bytes > self.coarse_head_room || n_bytes > left / 2 {
+            log::info!(bytes = n_bytes; "no coarse copy of the output head: there is no memory for it");
+            return None;
+        }
+        let suppressed = self.tokenizer.suppressed().to_vec();
+        Some(move || {
+            let begin = Instant::now();
+            match head.build(&suppressed) {
+                Ok(true) => log::info!(
+                    bytes = n_bytes, seconds = begin.elapsed().as_secs_f64();
+                    "the output head has a coarse copy"
+                ),
+                Ok(false) => {
+                    log::info!("the output head has no coarse copy: its weights are not all numbers")
+                }
+                Err(error) => log::warn!("the output head has no coarse copy: {error}"),
+            }
+        })
     }
 
     /// What requests are measured against.
@@ -136,6 +178,18 @@ fn check_vocabulary(hparams: &HParams, tokenizer: &Tokenizer) -> Result<(), Mode
     })
 }
 
+/// Bytes for rows of the table that the settings ask for, in this mode.
+fn row_bytes(settings: &Settings, plan: &MemoryPlan, mode: ple::Mode) -> u64 {
+    match mode {
+        ple::Mode::Resident => plan.storage_bytes,
+        // Mmap takes what the limit leaves, for page cache, and is not to have less than the others. Auto keeps the table
+        // where it is smaller than the cache may be, or where it fits the limit.
+        ple::Mode::Mmap | ple::Mode::Direct | ple::Mode::Auto => {
+            (settings.ple_cache_bytes as u64).min(plan.storage_bytes)
+        }
+    }
+}
+
 fn check_memory(
     settings: &Settings,
     plan: &MemoryPlan,
@@ -143,13 +197,7 @@ fn check_memory(
     n_contexts: usize,
 ) -> Result<(), ConfigError> {
     let Some(limit) = settings.memory_limit_bytes else { return Ok(()) };
-    let cache = settings.ple_cache_bytes as u64;
-    let row_bytes = match settings.ple_mode {
-        ple::Mode::Resident => plan.storage_bytes,
-        // Mmap takes what the limit leaves, for page cache, and is not to have less than the others. Auto keeps the table
-        // where it is smaller than the cache may be, or where it fits the limit.
-        ple::Mode::Mmap | ple::Mode::Direct | ple::Mode::Auto => cache.min(plan.storage_bytes),
-    };
+    let row_bytes = row_bytes(settings, plan, settings.ple_mode);
     let needed = plan.needed_bytes(n_ctx, n_contexts, row_bytes);
     if needed <= limit {
         return Ok(());

@@ -111,6 +111,8 @@ pub struct SeqSpan<'a, S> {
     pub seq: &'a mut S,
     /// Whether the logits of the last token are wanted.
     pub wants_logits: bool,
+    /// If no more than so many of the greatest logits will be looked at: others may then be minus infinity.
+    pub greatest: Option<usize>,
 }
 
 /// The spans for which a step was not run.

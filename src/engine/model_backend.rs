@@ -17,6 +17,12 @@ use crate::model::{
 };
 use crate::ple::{RowStore, Urgency};
 
+/// Tokens of a step whose greatest logits are searched one after the other, at most: for more of them reading the whole head once is
+/// cheaper.
+const MAX_SEARCHED: usize = 4;
+/// Greatest logits that are worth searching for, at most.
+const MAX_GREATEST: usize = 256;
+
 /// A loaded model with its row store.
 #[derive(Debug)]
 pub struct ModelBackend {
@@ -155,12 +161,14 @@ impl Backend for ModelBackend {
         let mut waits = Vec::with_capacity(spans.len());
         let mut starts = Vec::with_capacity(spans.len());
         let mut n_tokens = 0;
+        let is_searched = spans.iter().filter(|span| span.wants_logits).count() <= MAX_SEARCHED;
         for (i, span) in spans.iter_mut().enumerate() {
             let ModelSeq { kv, tickets, counters } = &mut *span.seq;
             let tokens = span.tokens;
             wanting.extend(span.wants_logits.then_some(i));
             let want = if span.wants_logits { Want::Last } else { Want::Nothing };
-            batch.push(Span { tokens, kv, want });
+            let greatest = span.greatest.filter(|&n| is_searched && n <= MAX_GREATEST);
+            batch.push(Span { tokens, kv, want, greatest });
             let wants_logits = span.wants_logits;
             waits.extend(tickets.front_mut().map(|ticket| Wait { tokens, wants_logits, ticket, counters }));
             starts.push(n_tokens);

@@ -149,7 +149,8 @@ impl<S> Sequence<S> {
     pub(super) fn span(&mut self, range: Range<usize>) -> (SeqSpan<'_, S>, &mut Answer) {
         debug_assert_eq!(range.start, self.n_done);
         let wants_logits = self.wants_logits(&range);
-        let span = SeqSpan { tokens: &self.tokens[range], seq: &mut self.state, wants_logits };
+        let greatest = self.answer.n_greatest();
+        let span = SeqSpan { tokens: &self.tokens[range], seq: &mut self.state, wants_logits, greatest };
         (span, &mut self.answer)
     }
 
@@ -269,6 +270,14 @@ impl Answer {
             end = self.take_forced(&mut delta)?;
         }
         Ok(Chosen { delta, end })
+    }
+
+    /// How many of the greatest logits decide which token is chosen; `None` if all are needed. Tokens that the tokenizer suppresses do
+    /// not count: a model gives them no logits then.
+    fn n_greatest(&self) -> Option<usize> {
+        let is_free = self.constraint.as_ref().is_none_or(Constraint::is_free);
+        let n = self.sampler.n_greatest().filter(|_| is_free && self.top_logprobs.is_none())?;
+        Some(n + self.excluded().len())
     }
 
     /// The tokens that are not to be chosen now.

@@ -11,7 +11,7 @@ use super::kv_cache::KvCache;
 use super::probe::Step;
 use super::scratch::{Row, Scratch};
 use super::{Model, attention, mlp, per_layer};
-use crate::ops::{matmul, rms_norm_rows, scale, soft_cap};
+use crate::ops::{matmul, matmul_greatest, rms_norm_rows, scale, soft_cap};
 
 /// Which of a span's tokens get logits.
 #[derive(Debug, Clone, Copy, PartialEq, Eq)]
@@ -33,6 +33,9 @@ pub struct Span<'a> {
     pub kv: &'a mut KvCache,
     /// Whose logits are wanted.
     pub want: Want,
+    /// If no more than so many of the greatest logits of each token will be looked at: others may then be minus infinity. All are
+    /// computed if another span wants all.
+    pub greatest: Option<usize>,
 }
 
 /// Rows of the per-layer embedding table for the tokens of one batch.
@@ -63,7 +66,7 @@ impl RowSource for NoRows {
     }
 }
 
-/// Logits of the wanted tokens: spans in order, tokens in order.
+/// Logits of the wanted tokens: spans in order, tokens in order. Minus infinity where [`Span::greatest`] allows it.
 #[derive(Debug)]
 pub struct Logits<'s> {
     /// `[n_rows, n_vocab]`.
@@ -139,6 +142,7 @@ fn plan(model: &Model, spans: &[Span<'_>], s: &mut Scratch) -> Result<(), Forwar
     let hp = &model.hparams;
     s.rows.clear();
     s.wanted.clear();
+    s.greatest = greatest(spans);
     s.n_batch = spans.iter().map(|span| span.tokens.len()).sum();
     let n_wanted = spans
         .iter()
@@ -155,7 +159,7 @@ fn plan(model: &Model, spans: &[Span<'_>], s: &mut Scratch) -> Result<(), Forwar
             return Err(ForwardError::TooLarge { what, found, limit });
         }
     }
-    for (span, Span { tokens, kv, want }) in spans.iter().enumerate() {
+    for (span, Span { tokens, kv, want, .. }) in spans.iter().enumerate() {
         let n_tokens = kv.n_tokens() + tokens.len();
         if n_tokens > kv.n_ctx() {
             return Err(ForwardError::ContextFull { span, n_tokens, n_ctx: kv.n_ctx() });
@@ -187,6 +191,12 @@ fn plan(model: &Model, spans: &[Span<'_>], s: &mut Scratch) -> Result<(), Forwar
     Ok(())
 }
 
+/// The greatest logits that are enough for every span that wants any; `None` if one needs all.
+fn greatest(spans: &[Span<'_>]) -> Option<usize> {
+    let wanting = spans.iter().filter(|span| span.want != Want::Nothing);
+    wanting.map(|span| span.greatest).reduce(|a, b| Some(a?.max(b?))).flatten()
+}
+
 /// `h = embedding(token) * sqrt(n_embd)`.
 fn embed(model: &Model, spans: &[Span<'_>], s: &mut Scratch) {
     let n_embd = model.hparams.n_embd;
@@ -201,12 +211,29 @@ fn embed(model: &Model, spans: &[Span<'_>], s: &mut Scratch) {
 fn head(model: &Model, s: &mut Scratch) {
     let hp = &model.hparams;
     let n_rows = s.wanted.len();
-    s.begin_products(Step::Head, (n_rows > 0).then(|| model.weights.head()));
+    let head = model.weights.head();
+    let search = s.greatest.filter(|_| n_rows > 0).zip(model.coarse_head.get());
+    let first = search.map_or(head, |(_, coarse)| coarse.matrix());
+    s.begin_products(Step::Head, (n_rows > 0).then_some(first));
     let x = s.x.reset(n_rows, hp.n_embd);
     let h = &s.h[..n_rows * hp.n_embd];
     rms_norm_rows(&model.compute.pool, h, &model.weights.output_norm, hp.rms_eps, x);
     let logits = &mut s.logits[..n_rows * hp.n_vocab];
-    matmul(&model.compute, model.weights.head(), 0..hp.n_vocab, &mut s.x, logits);
+    match search {
+        None => matmul(&model.compute, head, 0..hp.n_vocab, &mut s.x, logits),
+        Some((n, coarse)) => {
+            // The cap makes equal what differs by little, and everything that is far beyond it.
+            let equals = |least: f32| match hp.logit_softcap {
+                None => least,
+                Some(cap) if least > 4.0 * cap => f32::NEG_INFINITY,
+                Some(_) => least - 0.01,
+            };
+            let weights = (head, coarse);
+            let n_panels =
+                matmul_greatest(&model.compute, weights, &mut s.x, n, equals, &mut s.search, logits);
+            model.coarse_head.count(n_rows, n_panels);
+        }
+    }
     if let Some(cap) = hp.logit_softcap {
         let kernels = model.compute.kernels;
         model.compute.pool.for_each_chunk_mut(logits, 4096, |_, logits| soft_cap(kernels, logits, cap));

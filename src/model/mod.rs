@@ -6,6 +6,7 @@
 //! [`RowSource`], which the engine joins to the row store.
 
 mod attention;
+mod coarse_head;
 mod error;
 mod forward;
 mod gemma3;
@@ -21,6 +22,7 @@ mod scratch;
 mod weights;
 mod zeroed;
 
+pub use coarse_head::CoarseHead;
 pub use error::{ForwardError, ModelError, OutOfMemory, RowError};
 pub use forward::{Logits, NoRows, RowSource, Span, Want, forward};
 pub use hparams::{Architecture, HParams, LayerHParams, LayerKind};
@@ -46,6 +48,7 @@ pub struct Model {
     kv_type: KvType,
     weights_digest: u64,
     compute: Arc<Compute>,
+    coarse_head: Arc<CoarseHead>,
 }
 
 /// The longest list of rotary divisors accepted: half of the largest head.
@@ -63,7 +66,8 @@ impl Model {
         let row_table = weights::row_table(file, &hparams)?;
         let (weights, weights_digest) = weights::load(file, &hparams, &compute)?;
         let kv_type = weights.kv_type();
-        Ok(Self { hparams, weights, row_table, kv_type, weights_digest, compute })
+        let coarse_head = Arc::new(CoarseHead::new(Arc::clone(&compute), weights.head().clone()));
+        Ok(Self { hparams, weights, row_table, kv_type, weights_digest, compute, coarse_head })
     }
 
     /// Hyper-parameters.
@@ -79,6 +83,11 @@ impl Model {
     /// The pool and kernels that the model computes with.
     pub fn compute(&self) -> &Compute {
         &self.compute
+    }
+
+    /// What makes finding the greatest logits cheaper, once it is [built](CoarseHead::build).
+    pub fn coarse_head(&self) -> &Arc<CoarseHead> {
+        &self.coarse_head
     }
 
     /// An empty cache for one sequence of at most `n_ctx` tokens, appended in chunks of at most
@@ -135,7 +144,7 @@ impl Model {
         Scratch::new(&self.hparams, max_tokens, max_logits)
     }
 
-    /// Bytes that a decoded token reads: every matrix once, and its row of the table.
+    /// Bytes that a decoded token reads: every matrix once, and its row of the table. Less where [`CoarseHead`] is used.
     pub fn weights_bytes_per_token(&self) -> u64 {
         let matrices: usize = self.weights.matrices().map(|m| m.n_bytes()).sum();
         let row = self.row_table.as_ref().map_or(0, |t| t.row_bytes);

@@ -4,7 +4,7 @@ use super::error::OutOfMemory;
 use super::hparams::HParams;
 use super::probe::{Probe, Step, Work};
 use super::zeroed::zeroed;
-use crate::ops::{Activations, GroupSoftmax, MAX_PARTS, Matrix};
+use crate::ops::{Activations, GreatestScratch, GroupSoftmax, MAX_PARTS, Matrix};
 
 /// Tokens whose contexts are shared by threads, at most: with more of them every thread has heads enough.
 pub(super) const MAX_SHARED_CONTEXTS: usize = 4;
@@ -35,6 +35,8 @@ pub struct Scratch {
     pub(super) rows: Vec<Row>,
     /// Places in the batch of the tokens whose logits are wanted: `[W]`.
     pub(super) wanted: Vec<usize>,
+    /// The greatest logits that are enough for all of them, if not all are needed.
+    pub(super) greatest: Option<usize>,
     /// Residual stream, `[T, n_embd]`.
     pub(super) h: Vec<f32>,
     /// Input of the matrix products at hand.
@@ -65,6 +67,7 @@ pub struct Scratch {
     pub(super) rope_full: Angles,
     /// `[W, n_vocab]`.
     pub(super) logits: Vec<f32>,
+    pub(super) search: GreatestScratch,
     probe: Option<Probe>,
 }
 
@@ -113,6 +116,7 @@ impl Scratch {
             n_batch: 0,
             rows: Vec::with_capacity(max_tokens),
             wanted: Vec::with_capacity(max_logits),
+            greatest: None,
             h: of_tokens(hp.n_embd)?,
             y: of_tokens(hp.n_embd)?,
             q: of_tokens(n_q)?,
@@ -128,6 +132,7 @@ impl Scratch {
             rope_sliding: Angles::new(max_tokens, hp.rope_sliding.n_pairs())?,
             rope_full: Angles::new(max_tokens, hp.rope_full.n_pairs())?,
             logits: of_wanted(hp.n_vocab)?,
+            search: GreatestScratch::default(),
             x: Activations::with_capacity(max_tokens, hp.n_embd.max(n_q).max(n_ff)),
             probe: None,
         })

@@ -112,6 +112,11 @@ impl Activations {
         }
     }
 
+    /// The values of a token, \[n_cols\].
+    pub(super) fn values(&self, token: usize) -> &[f32] {
+        &self.x[token * self.n_cols..][..self.n_cols]
+    }
+
     /// For weights in float formats.
     pub(super) fn f32_batch(&self) -> F32Batch<'_> {
         F32Batch { n_cols: self.n_cols, x: &self.x }

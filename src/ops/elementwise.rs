@@ -92,12 +92,13 @@ pub fn gelu_mul(kernels: Kernels, gate: &[f32], up: &[f32], out: &mut [f32]) {
 /// `cap * tanh(x / cap)`, in place; bounds logits to `(-cap, cap)`.
 ///
 /// Within 2e-7 of `cap`: the whole vocabulary passes here for every token, and the library's `tanh` would take
-/// longer than some of the layers. NaN in gives NaN out.
+/// longer than some of the layers. NaN in gives NaN out, and minus infinity stays: what is masked stays masked.
 pub fn soft_cap(kernels: Kernels, x: &mut [f32], cap: f32) {
     with_isa!(kernels, isa => isa.run(|| {
         for v in x {
             let shrunk = exp(-2.0 * (*v / cap).abs());
-            *v = (cap * ((1.0 - shrunk) / (1.0 + shrunk))).copysign(*v);
+            let capped = (cap * ((1.0 - shrunk) / (1.0 + shrunk))).copysign(*v);
+            *v = if *v == f32::NEG_INFINITY { *v } else { capped };
         }
     }));
 }
@@ -150,7 +151,7 @@ mod tests {
         let mut x = [f32::NAN, f32::INFINITY, f32::NEG_INFINITY];
         soft_cap(Kernels::scalar(), &mut x, 30.0);
         assert!(x[0].is_nan());
-        assert_eq!(x[1..], [30.0, -30.0]);
+        assert_eq!(x[1..], [30.0, f32::NEG_INFINITY]);
     }
 
     #[test]

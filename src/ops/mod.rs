@@ -9,6 +9,7 @@
 
 mod activations;
 mod attention;
+mod coarse;
 mod elementwise;
 mod kernels;
 mod matmul;
@@ -25,6 +26,7 @@ pub use activations::Activations;
 pub use attention::{
     GroupSoftmax, HeadRing, Heads, MAX_GROUP, MAX_HEAD_DIM, MAX_PARTS, RingData, attend, attend_part, parts,
 };
+pub use coarse::{CoarseMatrix, GreatestScratch, matmul_greatest};
 pub use elementwise::{gelu_mul, scale, soft_cap};
 pub use kernels::Kernels;
 pub use matmul::matmul;

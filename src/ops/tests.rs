@@ -1,6 +1,6 @@
 use super::kernels::with_isa;
 use super::*;
-use crate::quant::tests::reference_blocks;
+use crate::quant::tests::{every_format, reference_blocks};
 use crate::quant::{BlockFormat, can_interleave};
 use crate::simd::{F16Rows, Isa};
 use half::f16;
@@ -54,7 +54,7 @@ fn interleaved(w: &Matrix) -> Matrix {
 #[test]
 fn interleaved_rows_give_the_bits_of_others() {
     let scalar = compute(1, Kernels::scalar());
-    for format in BlockFormat::ALL.into_iter().filter(|&format| can_interleave(format)) {
+    for format in every_format().filter(|&format| can_interleave(format)) {
         // More columns than are computed at a time; long batches of narrow rows, since the portable kernels are slow.
         for (n_cols, all_n_tokens) in [(1280, (1..=9).chain([19]).collect()), (256, vec![260])] {
             let w = some_matrix(format, 48, n_cols, 3);
@@ -104,7 +104,7 @@ fn the_layout_is_the_one_that_kernels_read() {
 #[test]
 fn scalar_is_near_the_exact_product() {
     let c = compute(1, Kernels::scalar());
-    for format in BlockFormat::ALL {
+    for format in every_format() {
         let (n_rows, n_cols) = (5, 512);
         let w = some_matrix(format, n_rows, n_cols, 1);
         let x = some_activations(2 * n_cols, 2);
@@ -146,7 +146,7 @@ fn assert_same_bits(got: &[f32], want: &[f32], what: &str) {
 fn all_kernels_give_the_same_bits() {
     for kernels in Kernels::available() {
         let (oracle, c) = (compute(1, Kernels::scalar()), compute(1, kernels));
-        for format in BlockFormat::ALL {
+        for format in every_format() {
             let unit = format.block_len();
             // The last but one is more than a panel unpacks at a time.
             let n_cols =
@@ -170,7 +170,7 @@ fn all_kernels_give_the_same_bits() {
 /// Blocks of any bytes: scales that are infinite or not a number, codes of -128, scales of -128.
 #[test]
 fn all_kernels_agree_on_adversarial_blocks() {
-    for format in BlockFormat::ALL {
+    for format in every_format() {
         let (n_rows, n_cols) = (6, 512);
         for bytes in adversarial_bytes(n_rows * format.row_bytes(n_cols).unwrap()) {
             let w = Matrix::new(format, n_rows, n_cols, bytes.into()).unwrap();
@@ -188,7 +188,7 @@ fn all_kernels_agree_on_adversarial_blocks() {
 /// The same of interleaved rows, for few tokens and for many.
 #[test]
 fn interleaved_kernels_agree_on_adversarial_blocks() {
-    for format in BlockFormat::ALL.into_iter().filter(|&format| can_interleave(format)) {
+    for format in every_format().filter(|&format| can_interleave(format)) {
         let (n_rows, n_cols) = (16, 256);
         for bytes in adversarial_bytes(n_rows * format.row_bytes(n_cols).unwrap()) {
             let w = Matrix::new(format, n_rows, n_cols, bytes.into()).unwrap();
@@ -233,7 +233,7 @@ fn adversarial_activations(n_cols: usize) -> [Vec<f32>; 3] {
 #[test]
 fn result_does_not_depend_on_the_split() {
     for kernels in Kernels::available() {
-        for format in BlockFormat::ALL {
+        for format in every_format() {
             let (n_rows, n_cols, n_tokens) = (41, 512, 9);
             let w = some_matrix(format, n_rows, n_cols, 7);
             let x = some_activations(n_tokens * n_cols, 8);
@@ -260,7 +260,7 @@ fn result_does_not_depend_on_the_split() {
 #[test]
 fn not_a_number_surfaces() {
     for kernels in Kernels::available() {
-        for format in BlockFormat::ALL {
+        for format in every_format() {
             let (n_rows, n_cols) = (5, 512);
             let w = some_matrix(format, n_rows, n_cols, 9);
             for fault in [f32::NAN, -f32::NAN, f32::INFINITY, f32::NEG_INFINITY] {

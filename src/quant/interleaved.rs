@@ -28,6 +28,8 @@ fn units(format: BlockFormat) -> Option<&'static [Units]> {
     match format {
         BlockFormat::Q4_0 => Some(&[HALF, Units { n_bytes: 4, n: 4 }]),
         BlockFormat::Q8_0 => Some(&[HALF, Units { n_bytes: 4, n: 8 }]),
+        // Low bits in two words, high ones in one.
+        BlockFormat::Coarse3 => Some(&[HALF, Units { n_bytes: 4, n: 3 }]),
         // Scale and scale of minima, packed scales and minima in three words, nibbles.
         BlockFormat::Q4K => Some(&[HALF, HALF, Units { n_bytes: 4, n: 35 }]),
         // The same, with fifth bits before the nibbles.
@@ -104,10 +106,11 @@ pub fn row_of(format: BlockFormat, interleaved: &[u8], r: usize) -> Vec<u8> {
 #[cfg(test)]
 mod tests {
     use super::*;
+    use crate::quant::tests::every_format;
 
     #[test]
     fn units_make_up_a_block() {
-        for format in BlockFormat::ALL {
+        for format in every_format() {
             if let Some(units) = units(format) {
                 assert_eq!(units.iter().map(|u| u.n_bytes * u.n).sum::<usize>(), format.block_bytes());
             }
@@ -116,7 +119,7 @@ mod tests {
 
     #[test]
     fn rows_come_back_byte_for_byte() {
-        for format in BlockFormat::ALL.into_iter().filter(|&format| can_interleave(format)) {
+        for format in every_format().filter(|&format| can_interleave(format)) {
             let row_bytes = 3 * format.block_bytes();
             let rows: Vec<u8> = (0..INTERLEAVED_ROWS * row_bytes).map(|i| (i * 7 % 251) as u8).collect();
             let mut interleaved = rows.clone();

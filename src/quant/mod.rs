@@ -5,11 +5,12 @@
 //! Values come out bit for bit as the `gguf` reference package computes them, which fixes the order
 //! of the f32 operations.
 //!
-//! Deliberately absent: quantising of weights (files arrive quantised), anything that depends on the
-//! CPU, and threads.
+//! Deliberately absent: quantising of weights (files arrive quantised) except to [`Coarse3`], which no file has; anything
+//! that depends on the CPU, and threads.
 
 mod block256;
 mod block32;
+mod coarse3;
 mod float;
 mod interleaved;
 mod iq4_nl;
@@ -29,6 +30,7 @@ pub use block32::Block32;
 pub use block256::Block256;
 #[cfg(any(target_arch = "x86_64", target_arch = "aarch64"))]
 pub(crate) use block256::unpack_scales_and_mins;
+pub use coarse3::Coarse3;
 pub use interleaved::{INTERLEAVED_ROWS, can_interleave, interleave, row_of};
 pub use iq4_nl::{IQ4_VALUES, Iq4Nl};
 pub use iq4_xs::Iq4Xs;
@@ -72,6 +74,8 @@ pub enum BlockFormat {
     Iq4Nl,
     /// 256 elements of 4 bits that index a table, in groups of 32 with a scale.
     Iq4Xs,
+    /// 32 elements of 3 bits and a scale: made in memory, in no file.
+    Coarse3,
 }
 
 /// Runs `$body` with `$B` bound to the type that describes a 32-element format; `None` for all other formats.
@@ -100,6 +104,10 @@ macro_rules! with_block32 {
             }),
             $crate::quant::BlockFormat::Iq4Nl => Some({
                 type $B = $crate::quant::Iq4Nl;
+                $body
+            }),
+            $crate::quant::BlockFormat::Coarse3 => Some({
+                type $B = $crate::quant::Coarse3;
                 $body
             }),
             _ => None,
@@ -134,7 +142,7 @@ macro_rules! with_block256 {
 pub(crate) use {with_block32, with_block256};
 
 impl BlockFormat {
-    /// Every format, in the order of the enum.
+    /// Every format that files have, in the order of the enum.
     pub const ALL: [BlockFormat; 13] = [
         Self::F32,
         Self::F16,
@@ -153,12 +161,12 @@ impl BlockFormat {
 
     /// The format of a GGUF tensor type id, `None` for ids that are not supported.
     pub fn from_ggml_id(id: u32) -> Option<Self> {
-        Self::ALL.into_iter().find(|f| f.ggml_id() == id)
+        Self::ALL.into_iter().find(|f| f.ggml_id() == Some(id))
     }
 
-    /// The GGUF tensor type id.
-    pub const fn ggml_id(self) -> u32 {
-        match self {
+    /// The GGUF tensor type id, if files have the format.
+    pub const fn ggml_id(self) -> Option<u32> {
+        let id = match self {
             Self::F32 => 0,
             Self::F16 => 1,
             Self::Bf16 => 30,
@@ -172,7 +180,9 @@ impl BlockFormat {
             Self::Q6K => 14,
             Self::Iq4Nl => 20,
             Self::Iq4Xs => 23,
-        }
+            Self::Coarse3 => return None,
+        };
+        Some(id)
     }
 
     /// The name that GGUF tools print.
@@ -191,10 +201,11 @@ impl BlockFormat {
             Self::Q6K => "Q6_K",
             Self::Iq4Nl => "IQ4_NL",
             Self::Iq4Xs => "IQ4_XS",
+            Self::Coarse3 => "Coarse3",
         }
     }
 
-    /// The names of all formats, as part of a message: `F32, F16, ... or IQ4_XS`.
+    /// The names of all formats that files have, as part of a message: `F32, F16, ... or IQ4_XS`.
     pub fn names() -> String {
         let names = Self::ALL.map(Self::name);
         let (last, others) = names.split_last().expect("there are formats");
@@ -205,7 +216,9 @@ impl BlockFormat {
     pub const fn block_len(self) -> usize {
         match self {
             Self::F32 | Self::F16 | Self::Bf16 => 1,
-            Self::Q4_0 | Self::Q4_1 | Self::Q5_0 | Self::Q5_1 | Self::Q8_0 | Self::Iq4Nl => 32,
+            Self::Q4_0 | Self::Q4_1 | Self::Q5_0 | Self::Q5_1 | Self::Q8_0 | Self::Iq4Nl | Self::Coarse3 => {
+                32
+            }
             Self::Q4K | Self::Q5K | Self::Q6K | Self::Iq4Xs => 256,
         }
     }
@@ -225,6 +238,7 @@ impl BlockFormat {
             Self::Q6K => Q6K::BYTES,
             Self::Iq4Nl => Iq4Nl::BYTES,
             Self::Iq4Xs => Iq4Xs::BYTES,
+            Self::Coarse3 => Coarse3::BYTES,
         }
     }
 

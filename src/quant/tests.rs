@@ -1,4 +1,4 @@
-use super::BlockFormat;
+use super::{Block32, BlockFormat, Coarse3};
 use std::path::PathBuf;
 
 fn fixture(name: &str) -> Vec<u8> {
@@ -17,8 +17,25 @@ fn npy_f32(bytes: &[u8]) -> Vec<f32> {
     values.iter().map(|b| f32::from_le_bytes(*b)).collect()
 }
 
-/// Blocks of a format and their exact values, as the reference package computes them.
+/// Every format: those of files, and the one that is made in memory.
+pub(crate) fn every_format() -> impl Iterator<Item = BlockFormat> {
+    BlockFormat::ALL.into_iter().chain([BlockFormat::Coarse3])
+}
+
+/// Blocks of a format and their exact values, as the reference package computes them; for [`Coarse3`], which it does not
+/// know, those of its own.
 pub(crate) fn reference_blocks(format: BlockFormat) -> (Vec<u8>, Vec<f32>) {
+    if format == BlockFormat::Coarse3 {
+        let input = npy_f32(&fixture("input.npy"));
+        let (rows, _) = input.as_chunks::<32>();
+        let mut blocks = vec![0; rows.len() * Coarse3::BYTES];
+        for (x, block) in rows.iter().zip(blocks.chunks_exact_mut(Coarse3::BYTES)) {
+            Coarse3::quantize(x, block);
+        }
+        let mut values = vec![0.0; 32 * rows.len()];
+        format.dequantize(&blocks, &mut values);
+        return (blocks, values);
+    }
     if format == BlockFormat::F32 {
         let values = npy_f32(&fixture("input.npy"));
         return (values.iter().flat_map(|v| v.to_le_bytes()).collect(), values);
@@ -42,7 +59,7 @@ fn dequantize_is_bit_exact() {
 #[test]
 fn ids_and_sizes() {
     for format in BlockFormat::ALL {
-        assert_eq!(BlockFormat::from_ggml_id(format.ggml_id()), Some(format));
+        assert_eq!(format.ggml_id().and_then(BlockFormat::from_ggml_id), Some(format));
         let n = format.block_len();
         assert_eq!(format.row_bytes(0), Some(0));
         assert_eq!(format.row_bytes(3 * n), Some(3 * format.block_bytes()));

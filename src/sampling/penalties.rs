@@ -70,6 +70,11 @@ impl History {
         }
     }
 
+    /// Whether no token is penalised so far.
+    pub(super) fn is_empty(&self) -> bool {
+        self.counts.is_empty()
+    }
+
     fn penalises_completion(&self) -> bool {
         self.repetition != 1.0 || self.presence != 0.0 || self.frequency != 0.0
     }

@@ -70,6 +70,18 @@ impl Sampler {
         self.seed
     }
 
+    /// How many of the greatest logits decide which token is chosen, apart from those that are excluded or suppressed; `None` if all are
+    /// needed.
+    pub fn n_greatest(&self) -> Option<usize> {
+        if !self.history.is_empty() || !self.params.logit_bias.is_empty() {
+            return None;
+        }
+        match (self.params.temperature == 0.0, self.params.top_k) {
+            (true, _) => Some(1),
+            (false, top_k) => Some(top_k as usize).filter(|k| (1..self.n_vocab).contains(k)),
+        }
+    }
+
     /// Tells the penalties what the prompt holds.
     pub fn accept_prompt(&mut self, ids: &[u32]) {
         self.history.accept_prompt(ids);

@@ -51,6 +51,41 @@ fn distribution(params: &SamplingParams, logits: &[f32]) -> Vec<(u32, f64)> {
     p
 }
 
+/// With all others masked the same tokens are chosen, or all are asked for.
+#[test]
+fn the_greatest_logits_that_a_sampler_asks_for_are_enough() {
+    let mut rng = ChaCha8Rng::seed_from_u64(8);
+    let sampled = |top_k| SamplingParams { top_k, seed: Some(5), ..SamplingParams::default() };
+    let biased = SamplingParams { logit_bias: vec![(3, 1.0)], ..sampled(4) };
+    let penalised = SamplingParams { presence_penalty: 0.5, ..sampled(4) };
+    for (params, before, after) in [
+        (SamplingParams::greedy(), Some(1), Some(1)),
+        (sampled(1), Some(1), Some(1)),
+        (sampled(7), Some(7), Some(7)),
+        (sampled(0), None, None),
+        (sampled(50), None, None),
+        (biased, None, None),
+        (penalised, Some(4), None),
+    ] {
+        let (mut of_all, mut of_greatest) = (sampler(params.clone(), 50), sampler(params.clone(), 50));
+        assert_eq!(of_all.n_greatest(), before, "{params:?}");
+        for _ in 0..50 {
+            let mut all = random_logits(&mut rng, 50, 2.0);
+            let mut greatest = all.clone();
+            if let Some(n) = of_greatest.n_greatest() {
+                let mut ordered = all.clone();
+                ordered.sort_by(|a, b| b.total_cmp(a));
+                greatest.iter_mut().filter(|l| **l < ordered[n - 1]).for_each(|l| *l = f32::NEG_INFINITY);
+            }
+            let id = of_all.sample(&mut all).unwrap();
+            assert_eq!(of_greatest.sample(&mut greatest).unwrap(), id, "{params:?}");
+            of_all.accept(id);
+            of_greatest.accept(id);
+        }
+        assert_eq!(of_all.n_greatest(), after, "{params:?}");
+    }
+}
+
 #[test]
 fn only_tokens_of_the_oracle_are_drawn_and_as_often() {
     let mut rng = ChaCha8Rng::seed_from_u64(3);

@@ -155,7 +155,7 @@ impl Forge {
             string(&mut out, name.as_bytes());
             out.extend((dims.len() as u32).to_le_bytes());
             out.extend(dims.iter().flat_map(|d| d.to_le_bytes()));
-            out.extend(format.ggml_id().to_le_bytes());
+            out.extend(format.ggml_id().expect("a format of files").to_le_bytes());
             out.extend(offset.to_le_bytes());
             let row = format.row_bytes(dims[0] as usize).unwrap() as u64;
             offset += (row * dims[1..].iter().product::<u64>()).next_multiple_of(32);

@@ -96,7 +96,7 @@ impl Loaded {
     /// Appends `tokens` to `kv`; the wanted logits, flattened.
     pub fn run(&self, kv: &mut KvCache, scratch: &mut Scratch, tokens: &[u32], want: Want) -> Vec<f32> {
         let mut rows = self.rows(tokens);
-        let mut spans = [Span { tokens, kv, want }];
+        let mut spans = [Span { tokens, kv, want, greatest: None }];
         let logits = forward(&self.model, &mut spans, &mut *rows, scratch).unwrap();
         (0..logits.n_rows()).flat_map(|i| logits.row(i).to_vec()).collect()
     }

@@ -88,11 +88,12 @@ impl Constraint {
     ///
     /// Errors: the grammar is too costly to follow, or has come to an end.
     pub fn allowed(&mut self) -> Result<Option<TokenSet>, ConstraintError> {
-        let is_bound = self.is_bound();
+        if self.is_free() {
+            return Ok(None);
+        }
         let (n_vocab, calls, thought) = (self.n_vocab, self.calls.as_ref().map(|c| c.open), self.thought);
         match &mut self.state {
             State::Text(matcher) | State::Call(matcher) => mask(matcher).map(Some),
-            _ if !is_bound => Ok(None),
             State::Start => {
                 let mut set = match &mut self.text {
                     Some(matcher) => mask(matcher)?,
@@ -109,6 +110,15 @@ impl Constraint {
                 Ok(Some(set))
             }
             State::Thought | State::Free | State::Complete => Ok(None),
+        }
+    }
+
+    /// Whether all tokens may come next, which [`allowed`](Self::allowed) would say too.
+    pub fn is_free(&self) -> bool {
+        match self.state {
+            State::Text(_) | State::Call(_) => false,
+            State::Start | State::AfterCall => !self.is_bound(),
+            State::Thought | State::Free | State::Complete => true,
         }
     }
 

@@ -214,6 +214,7 @@ fn a_thought_is_free_and_does_not_end_the_answer() {
     assert!(constraint.forced(usize::MAX).unwrap().is_empty());
     accept_text(&mut constraint, "hm, x?");
     assert_eq!((constraint.allowed().unwrap().is_none(), constraint.excluded()), (true, &[EOS, EOT][..]));
+    assert!(constraint.is_free());
     constraint.accept(CLOSE_THOUGHT).unwrap();
     assert!(constraint.excluded().is_empty());
     assert!(!allows(&mut constraint, u32::from(b'x')) && !allows(&mut constraint, OPEN_THOUGHT));

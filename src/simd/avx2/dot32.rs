@@ -2,7 +2,7 @@
 
 use super::super::{Q8Batch, TILE_ROWS, TileDots};
 use super::{halves, iq4_values, nibbles, pair_products, sum_lanes};
-use crate::quant::{Block32, Iq4Nl, Q4_0, Q4_1, Q5_0, Q5_1, Q8_0};
+use crate::quant::{Block32, Coarse3, Iq4Nl, Q4_0, Q4_1, Q5_0, Q5_1, Q8_0};
 use std::arch::x86_64::*;
 
 /// A format whose codes AVX2 can unpack.
@@ -164,6 +164,23 @@ impl Unpack32 for Iq4Nl {
     unsafe fn load_codes(block: *const u8) -> __m256i {
         // SAFETY: nibbles are bytes 2..18 of a block.
         unsafe { iq4_values(nibbles(block.add(2))) }
+    }
+}
+
+impl Unpack32 for Coarse3 {
+    #[inline]
+    #[target_feature(enable = "avx2")]
+    unsafe fn load_codes(block: *const u8) -> __m256i {
+        // SAFETY: low bits are bytes 2..10, high ones bytes 10..14 of a block; the reads may be unaligned.
+        let (low, high) = unsafe {
+            (block.add(2).cast::<i64>().read_unaligned(), block.add(10).cast::<i32>().read_unaligned())
+        };
+        // The two bits of a code go to bits 1 and 2, the high one to bit 3. What else is shifted there is masked.
+        let low = _mm256_srlv_epi64(_mm256_set1_epi64x(low), _mm256_setr_epi64x(0, 2, 4, 6));
+        let low = _mm256_and_si256(low, _mm256_set1_epi8(3));
+        let high = _mm256_srlv_epi32(_mm256_set1_epi32(high), _mm256_setr_epi32(0, 1, 2, 3, 4, 5, 6, 7));
+        let high = _mm256_slli_epi32::<3>(_mm256_and_si256(high, _mm256_set1_epi8(1)));
+        _mm256_or_si256(_mm256_add_epi8(low, low), high)
     }
 }
 

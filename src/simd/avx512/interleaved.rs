@@ -6,7 +6,7 @@
 //! integers that begin with what the offset of the codes takes off; they are scaled and added to the tokens' sums at its end.
 
 use super::super::{PANEL_ROWS, PanelDots, Q8Batch, Q8KBatch};
-use crate::quant::{Block32, Block256, Codes, Q4_0, Q6K, Q8_0};
+use crate::quant::{Block32, Block256, Coarse3, Codes, Q4_0, Q6K, Q8_0};
 use std::arch::x86_64::*;
 
 /// Tokens that a step takes: the sums of each, of a block and of all, stay in registers.
@@ -59,6 +59,32 @@ impl Interleaved32 for Q8_0 {
             let codes = unsafe { _mm512_loadu_si512(codes.add(64 * i).cast()) };
             // Turning the highest bit adds 128.
             *quad = _mm512_xor_si512(codes, _mm512_set1_epi8(i8::MIN));
+        }
+        quads
+    }
+}
+
+impl Interleaved32 for Coarse3 {
+    const TAKEN_OFF: i32 = 0;
+
+    #[inline]
+    #[target_feature(enable = "avx512f,avx512bw")]
+    unsafe fn quads(codes: *const u8) -> [__m512i; QUADS] {
+        // SAFETY: sixteen blocks have 16 * 12 bytes of codes.
+        let [even, odd, high] = [0, 1, 2].map(|i| unsafe { _mm512_loadu_si512(codes.add(64 * i).cast()) });
+        let mut quads = [_mm512_setzero_si512(); QUADS];
+        for (i, quad) in quads.iter_mut().enumerate() {
+            let low = if i.is_multiple_of(2) { even } else { odd };
+            // Codes are doubled: bits 2 * (i / 2) and the one above it go to bits 1 and 2.
+            let low = match i / 2 {
+                0 => _mm512_slli_epi16::<1>(low),
+                1 => _mm512_srli_epi16::<1>(low),
+                2 => _mm512_srli_epi16::<3>(low),
+                _ => _mm512_srli_epi16::<5>(low),
+            };
+            let low = _mm512_and_si512(low, _mm512_set1_epi8(6));
+            let is_set = _mm512_test_epi8_mask(high, _mm512_set1_epi8((1_u8 << i) as i8));
+            *quad = _mm512_mask_add_epi8(low, is_set, low, _mm512_set1_epi8(8));
         }
         quads
     }

@@ -15,7 +15,7 @@ use super::panel::Panel;
 use super::{
     Avx2, F16Rows, F32Batch, Isa, PANEL_ROWS, PanelDots, Q8Batch, Q8KBatch, TILE_ROWS, TileDots, sixteenths,
 };
-use crate::quant::{BlockFormat, Q4_0, Q4K, Q5K, Q8_0, can_interleave, with_block32, with_block256};
+use crate::quant::{BlockFormat, Coarse3, Q4_0, Q4K, Q5K, Q8_0, can_interleave, with_block32, with_block256};
 use half::f16;
 
 /// Proof that the CPU has AVX-512 F, BW, VL and VNNI, and what [`Avx2`] proves.
@@ -146,6 +146,8 @@ impl Isa for Avx512Vnni {
             BlockFormat::Q4_0 => unsafe { interleaved::dot32::<Q4_0>(rows, x, out) },
             // SAFETY: as above.
             BlockFormat::Q8_0 => unsafe { interleaved::dot32::<Q8_0>(rows, x, out) },
+            // SAFETY: as above.
+            BlockFormat::Coarse3 => unsafe { interleaved::dot32::<Coarse3>(rows, x, out) },
             _ => panic!("{} is not interleaved", format.name()),
         }
     }

@@ -2,7 +2,7 @@
 
 use super::super::{Q8Batch, TILE_ROWS, TileDots};
 use super::{DotProduct, Products, Widening, halves, iq4_values, nibbles, sum_lanes};
-use crate::quant::{Block32, Iq4Nl, Q4_0, Q4_1, Q5_0, Q5_1, Q8_0};
+use crate::quant::{Block32, Coarse3, Iq4Nl, Q4_0, Q4_1, Q5_0, Q5_1, Q8_0};
 use std::arch::aarch64::*;
 
 /// A format whose codes NEON can unpack.
@@ -158,6 +158,29 @@ impl Unpack32 for Iq4Nl {
     unsafe fn load_codes(block: *const u8) -> [int8x16_t; 2] {
         // SAFETY: nibbles are bytes 2..18 of a block.
         unsafe { iq4_values(nibbles(block.add(2))) }
+    }
+}
+
+impl Unpack32 for Coarse3 {
+    #[inline(always)]
+    unsafe fn load_codes(block: *const u8) -> [int8x16_t; 2] {
+        // SAFETY: low bits are bytes 2..10, high ones bytes 10..14 of a block; the read of a word may be unaligned.
+        unsafe {
+            let low = vld1_u8(block.add(2));
+            let low = vcombine_u8(low, vshr_n_u8::<2>(low));
+            let high = vdupq_n_u32(block.add(10).cast::<u32>().read_unaligned());
+            // Byte n of the first vector has bit n / 4 of its byte, of the second bit 4 + n / 4.
+            let bit = vreinterpretq_u8_u32(vcombine_u32(
+                vcreate_u32(0x0202_0202_0101_0101),
+                vcreate_u32(0x0808_0808_0404_0404),
+            ));
+            let code = |low, bit| {
+                let doubled = vandq_u8(vaddq_u8(low, low), vdupq_n_u8(6));
+                let is_set = vtstq_u8(vreinterpretq_u8_u32(high), bit);
+                vreinterpretq_s8_u8(vorrq_u8(doubled, vandq_u8(is_set, vdupq_n_u8(8))))
+            };
+            [code(low, bit), code(vshrq_n_u8::<4>(low), vshlq_n_u8::<4>(bit))]
+        }
     }
 }
 

@@ -23,7 +23,7 @@ use super::{
     F16Rows, F32Batch, Isa, PANEL_ROWS, PanelDots, Q8Batch, Q8KBatch, TILE_ROWS, TileDots, sixteenths,
 };
 use crate::quant::{
-    BlockFormat, Codes, Q4_0, Q4K, Q5K, Q6K, Q8_0, can_interleave, with_block32, with_block256,
+    BlockFormat, Coarse3, Codes, Q4_0, Q4K, Q5K, Q6K, Q8_0, can_interleave, with_block32, with_block256,
 };
 use half::f16;
 use lanes::Sums;
@@ -219,6 +219,8 @@ impl Isa for Neon {
             BlockFormat::Q4_0 => unsafe { interleaved::dot32_widening::<Q4_0>(rows, x, out) },
             // SAFETY: as above.
             BlockFormat::Q8_0 => unsafe { interleaved::dot32_widening::<Q8_0>(rows, x, out) },
+            // SAFETY: as above.
+            BlockFormat::Coarse3 => unsafe { interleaved::dot32_widening::<Coarse3>(rows, x, out) },
             _ => panic!("{} is not interleaved", format.name()),
         }
     }
@@ -327,6 +329,8 @@ impl Isa for NeonDot {
             BlockFormat::Q4_0 => unsafe { interleaved::dot32_with_dotprod::<Q4_0>(rows, x, out) },
             // SAFETY: as above.
             BlockFormat::Q8_0 => unsafe { interleaved::dot32_with_dotprod::<Q8_0>(rows, x, out) },
+            // SAFETY: as above.
+            BlockFormat::Coarse3 => unsafe { interleaved::dot32_with_dotprod::<Coarse3>(rows, x, out) },
             _ => panic!("{} is not interleaved", format.name()),
         }
     }

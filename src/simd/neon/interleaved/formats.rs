@@ -3,7 +3,7 @@
 use super::super::super::PANEL_ROWS;
 use super::super::super::panel::{Source, Unpacked32, Unpacked256};
 use super::super::{nibbles, widen_halves};
-use crate::quant::{Block32, Block256, Q4_0, Q4K, Q5K, Q6K, Q8_0};
+use crate::quant::{Block32, Block256, Coarse3, Q4_0, Q4K, Q5K, Q6K, Q8_0};
 use std::arch::aarch64::*;
 use std::array::from_fn;
 use std::marker::PhantomData;
@@ -38,6 +38,30 @@ impl Interleaved32 for Q8_0 {
         // SAFETY: the caller's promise.
         let quad = |i: usize| unsafe { vld1q_s8(codes.add(4 * PANEL_ROWS * i).cast()) };
         [quad(i), quad(i + 4)]
+    }
+}
+
+impl Interleaved32 for Coarse3 {
+    const IS_PACKED: bool = true;
+
+    #[inline(always)]
+    unsafe fn load_quads(codes: *const u8, i: usize) -> [int8x16_t; 2] {
+        // SAFETY: the caller's promise: two words of low bits, one of high ones.
+        unsafe {
+            let low = vld1q_u8(codes.add(4 * PANEL_ROWS * (i % 2)));
+            let high = vld1q_u8(codes.add(4 * PANEL_ROWS * 2));
+            // Codes are doubled: bits 2 * (i / 2) and the one above it go to bits 1 and 2, and those four above them too.
+            let (near, far) = match i / 2 {
+                0 => (vaddq_u8(low, low), vshrq_n_u8::<3>(low)),
+                _ => (vshrq_n_u8::<1>(low), vshrq_n_u8::<5>(low)),
+            };
+            let code = |low, bit| {
+                let is_set = vtstq_u8(high, vdupq_n_u8(bit));
+                let doubled = vandq_u8(low, vdupq_n_u8(6));
+                vreinterpretq_s8_u8(vorrq_u8(doubled, vandq_u8(is_set, vdupq_n_u8(8))))
+            };
+            [code(near, 1 << i), code(far, 16 << i)]
+        }
     }
 }
 
