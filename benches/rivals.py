@@ -1,11 +1,11 @@
-"""pled's speed beside llama.cpp's, in turn, in the same run.
+"""pled's speed beside llama.cpp's and LiteRT-LM's, in turn, in the same run.
 
-    python3 benches/rivals.py MODEL.gguf --pled target/release/pled [--llama-bench llama-bench --llama-server llama-server] [--rounds N]
-        [--threads N] [--prefill N] [--decode N] [--depth N] [--batch B] [--idle SECONDS] [--log FILE]
+    python3 benches/rivals.py MODEL.gguf --pled target/release/pled [--llama-bench llama-bench --llama-server llama-server]
+        [--litert litert-lm --litert-model MODEL.litertlm] [--rounds N] [--threads N] [--prefill N] [--decode N] [--depth N] [--batch B] [--idle SECONDS] [--log FILE]
 
 A round runs every program once; before the first each measures its rates once for nothing, which fills the page cache. Told are
 medians, the least and the most of the rounds, and ratios as medians of the rounds' ratios. `--depth` is measured with llama-bench too,
-`--batch` with pled alone. A start lasts until the server says that it is ready; `--idle` tells the processor time of a daemon that nobody
+`--batch` with pled alone, a start not with LiteRT-LM, which has a file of its own of the same shape. A start lasts until the server says that it is ready; `--idle` tells the processor time of a daemon that nobody
 asks. One line of JSON per round goes to `--log FILE`. Nothing but Python and the programs is needed; the machine should be idle.
 """
 
@@ -61,6 +61,16 @@ def llama_bench(args: argparse.Namespace) -> dict[str, float]:
     return found
 
 
+def litert(args: argparse.Namespace) -> dict[str, float]:
+    flags = ["-p", args.prefill, "-d", args.decode, "--max-num-tokens", 2 * (args.prefill + args.decode)]
+    text = output(args.litert, "benchmark", args.litert_model, "--backend", "cpu", "--cpu-thread-count", args.threads, "--cache", "disk", *flags)
+
+    def speed(of: str) -> float:
+        return float(text.split(f"{of} speed:")[1].split()[0])
+
+    return {"prefill": speed("Prefill"), "decode": speed("Decode")}
+
+
 def start_pled(args: argparse.Namespace) -> Server:
     port = free_port()
     words = [args.pled, "serve", "--model", args.model, "--listen", f"127.0.0.1:{port}", "--threads", str(args.threads)]
@@ -114,6 +124,8 @@ def main() -> None:
     parser.add_argument("--pled", type=Path, required=True)
     parser.add_argument("--llama-bench", type=Path)
     parser.add_argument("--llama-server", type=Path)
+    parser.add_argument("--litert", type=Path)
+    parser.add_argument("--litert-model", type=Path)
     parser.add_argument("--rounds", type=int, default=5)
     parser.add_argument("--threads", type=int, default=os.cpu_count())
     parser.add_argument("--prefill", type=int, default=512)
@@ -128,6 +140,10 @@ def main() -> None:
         programs["llama.cpp"] = (llama_bench, start_llama)
     elif args.llama_bench or args.llama_server:
         parser.error("--llama-bench and --llama-server go together")
+    if args.litert and args.litert_model:
+        programs["LiteRT-LM"] = (litert, None)
+    elif args.litert or args.litert_model:
+        parser.error("--litert and --litert-model go together")
     for rates, _ in programs.values():
         rates(args)
 
@@ -136,9 +152,10 @@ def main() -> None:
         found = {}
         for name, (rates, start) in programs.items():
             found[name] = rates(args)
-            server = start(args)
-            found[name]["start, s"] = server.start_s
-            server.end()
+            if start:
+                server = start(args)
+                found[name]["start, s"] = server.start_s
+                server.end()
         rounds.append(found)
         line = json.dumps({"round": i + 1, "at": time.strftime("%FT%T"), **found})
         print(line, flush=True)

@@ -16,9 +16,9 @@ pub(super) fn normalise_input(model: &Model, i: usize, s: &mut Scratch) {
     s.begin(Step::Small);
     let n_embd = model.hparams.n_embd;
     let n_tokens = s.rows.len();
-    let x = s.x.reset(n_tokens, n_embd);
-    let weight = &model.weights.layers[i].attn_norm;
-    rms_norm_rows(&model.compute.pool, &s.h[..n_tokens * n_embd], weight, model.hparams.rms_eps, x);
+    let weights = &model.weights.layers[i];
+    let (h, format) = (&s.h[..n_tokens * n_embd], weights.attn_q.format());
+    rms_norm_rows(&model.compute, h, &weights.attn_norm, model.hparams.rms_eps, format, &mut s.x);
 }
 
 /// Computes keys and values of every token and appends them to the caches, if layer `i` owns any.

@@ -215,9 +215,9 @@ fn head(model: &Model, s: &mut Scratch) {
     let search = s.greatest.filter(|_| n_rows > 0).zip(model.coarse_head.get());
     let first = search.map_or(head, |(_, coarse)| coarse.matrix());
     s.begin_products(Step::Head, (n_rows > 0).then_some(first));
-    let x = s.x.reset(n_rows, hp.n_embd);
     let h = &s.h[..n_rows * hp.n_embd];
-    rms_norm_rows(&model.compute.pool, h, &model.weights.output_norm, hp.rms_eps, x);
+    let norm = &model.weights.output_norm;
+    rms_norm_rows(&model.compute, h, norm, hp.rms_eps, first.format(), &mut s.x);
     let logits = &mut s.logits[..n_rows * hp.n_vocab];
     match search {
         None => matmul(&model.compute, head, 0..hp.n_vocab, &mut s.x, logits),

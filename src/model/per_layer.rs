@@ -87,21 +87,20 @@ pub(super) fn add_input(model: &Model, i: usize, s: &mut Scratch) {
     let n_tokens = s.rows.len();
     s.begin_products(Step::LayerInput, [&weights.inp_gate, &weights.proj]);
     // The gate reads the residual stream itself, not a normalised copy.
-    s.x.reset(n_tokens, n_embd).copy_from_slice(&s.h[..n_tokens * n_embd]);
+    let h = &s.h[..n_tokens * n_embd];
+    s.x.fill(&model.compute, [n_tokens, n_embd], n_embd, weights.inp_gate.format(), |start, x| {
+        x.copy_from_slice(&h[start..][..n_embd]);
+    });
     let gate = &mut s.gate[..n_tokens * n_slice];
     matmul(&model.compute, &weights.inp_gate, 0..n_slice, &mut s.x, gate);
 
     let c = hp.last_kv_layer();
     let (inputs, n_layers, slice) =
         if i < c { (&s.inputs_low, c, i) } else { (&s.inputs_high, hp.n_layer() - c, i - c) };
-    let x = s.x.reset(n_tokens, n_slice);
     let (gate, kernels) = (&s.gate[..n_tokens * n_slice], model.compute.kernels);
-    model.compute.pool.for_each_rows_mut(x, n_slice, |first, x| {
-        let inputs = inputs.chunks_exact(n_layers * n_slice).skip(first);
-        let gate = gate[first * n_slice..].chunks_exact(n_slice);
-        for ((x, gate), inputs) in x.chunks_exact_mut(n_slice).zip(gate).zip(inputs) {
-            gelu_mul(kernels, gate, &inputs[slice * n_slice..(slice + 1) * n_slice], x);
-        }
+    s.x.fill(&model.compute, [n_tokens, n_slice], n_slice, weights.proj.format(), |start, x| {
+        let input = &inputs[start * n_layers + slice * n_slice..][..n_slice];
+        gelu_mul(kernels, &gate[start..][..n_slice], input, x);
     });
     let y = &mut s.y[..n_tokens * n_embd];
     matmul(&model.compute, &weights.proj, 0..n_embd, &mut s.x, y);

@@ -7,13 +7,13 @@ use crate::simd::{F32Batch, Isa, Q8Batch, Q8KBatch};
 
 /// Activations \[n_tokens, n_cols\] of one product or of several that share their input.
 ///
-/// Filled through [`reset`](Self::reset). Quantised forms are computed when a product first needs them
-/// and kept until the next reset. Buffers are reused.
+/// Filled through [`fill`](Self::fill), or [`reset`](Self::reset). Quantised forms are computed then, or when a product first needs
+/// them, and kept until the next time. Buffers are reused.
 #[derive(Debug, Default)]
 pub struct Activations {
     n_tokens: usize,
     n_cols: usize,
-    /// [n_tokens, n_cols]
+    /// [n_tokens, n_cols], and what is left from before behind it; likewise the buffers of quantised forms.
     x: Vec<f32>,
     q8: Q8,
     q8_k: Q8K,
@@ -64,8 +64,7 @@ impl Activations {
     pub fn reset(&mut self, n_tokens: usize, n_cols: usize) -> &mut [f32] {
         (self.n_tokens, self.n_cols) = (n_tokens, n_cols);
         (self.q8.ready, self.q8_k.ready) = (false, false);
-        self.x.resize(n_tokens * n_cols, 0.0);
-        &mut self.x
+        first(&mut self.x, n_tokens * n_cols)
     }
 
     /// Number of tokens.
@@ -78,37 +77,85 @@ impl Activations {
         self.n_cols
     }
 
-    /// Computes the form that weights in `format` need, if it is not there.
+    /// Makes it [n_tokens, n_cols] and computes its values, on all threads: `compute` gets pieces of `piece_len` values, the last one
+    /// perhaps shorter, with the place of the first. Each piece is quantised for weights in `format` while it is in the cache.
+    ///
+    /// # Panics
+    /// If rows or pieces are not whole blocks of the format.
+    pub fn fill(
+        &mut self,
+        c: &Compute,
+        [n_tokens, n_cols]: [usize; 2],
+        piece_len: usize,
+        format: BlockFormat,
+        compute: impl Fn(usize, &mut [f32]) + Sync,
+    ) {
+        self.reset(n_tokens, n_cols);
+        self.compute_and_quantise(c, piece_len, format, compute);
+    }
+
+    /// Quantises for weights in `format`, if that is not done.
     pub(super) fn prepare(&mut self, c: &Compute, format: BlockFormat) {
-        let n = self.x.len();
-        // Tokens share nothing: each thread takes some.
-        let run = self.n_tokens.div_ceil(c.pool.n_threads()).max(1) * self.n_cols;
-        match format.block_len() {
-            32 if !self.q8.ready => {
+        let is_ready = match format.block_len() {
+            32 => self.q8.ready,
+            256 => self.q8_k.ready,
+            _ => true,
+        };
+        if !is_ready {
+            self.compute_and_quantise(c, self.n_cols, format, |_, _| {});
+        }
+    }
+
+    fn compute_and_quantise(
+        &mut self,
+        c: &Compute,
+        piece_len: usize,
+        format: BlockFormat,
+        compute: impl Fn(usize, &mut [f32]) + Sync,
+    ) {
+        let (n, block_len) = (self.n_tokens * self.n_cols, format.block_len());
+        assert!(self.n_cols.is_multiple_of(block_len) && piece_len.is_multiple_of(block_len));
+        if n == 0 {
+            return;
+        }
+        let x = &mut self.x[..n];
+        let task_len = c.pool.items_per_task(n.div_ceil(piece_len)) * piece_len;
+        match block_len {
+            32 => {
                 let Q8 { q, d, sums, ready } = &mut self.q8;
-                q.resize(n, 0);
-                d.resize(n / 32, 0.0);
-                sums.resize(n / 32, 0);
-                let scales = d.chunks_mut(run / 32).zip(sums.chunks_mut(run / 32));
-                let runs = self.x.chunks(run).zip(q.chunks_mut(run)).zip(scales);
-                c.pool.for_each(runs, |((x, q), (d, sums))| {
-                    with_isa!(c.kernels, isa => isa.quantize_q8(x, q, d, sums));
+                let (q, d, sums) = (first(q, n), first(d, n / 32), first(sums, n / 32));
+                let scales = d.chunks_mut(task_len / 32).zip(sums.chunks_mut(task_len / 32));
+                let tasks = x.chunks_mut(task_len).zip(q.chunks_mut(task_len)).zip(scales);
+                c.pool.for_each(tasks.enumerate(), |(task, ((x, q), (d, sums)))| {
+                    let scales = d.chunks_mut(piece_len / 32).zip(sums.chunks_mut(piece_len / 32));
+                    let pieces = x.chunks_mut(piece_len).zip(q.chunks_mut(piece_len)).zip(scales);
+                    for (piece, ((x, q), (d, sums))) in pieces.enumerate() {
+                        compute(task * task_len + piece * piece_len, x);
+                        with_isa!(c.kernels, isa => isa.quantize_q8(x, q, d, sums));
+                    }
                 });
                 *ready = true;
             }
-            256 if !self.q8_k.ready => {
+            256 => {
                 let Q8K { q, d, sums, ready } = &mut self.q8_k;
-                q.resize(n, 0);
-                d.resize(n / 256, 0.0);
-                sums.resize(n / 16, 0);
-                let scales = d.chunks_mut(run / 256).zip(sums.chunks_mut(run / 16));
-                let runs = self.x.chunks(run).zip(q.chunks_mut(run)).zip(scales);
-                c.pool.for_each(runs, |((x, q), (d, sums))| {
-                    with_isa!(c.kernels, isa => isa.quantize_q8_k(x, q, d, sums));
+                let (q, d, sums) = (first(q, n), first(d, n / 256), first(sums, n / 16));
+                let scales = d.chunks_mut(task_len / 256).zip(sums.chunks_mut(task_len / 16));
+                let tasks = x.chunks_mut(task_len).zip(q.chunks_mut(task_len)).zip(scales);
+                c.pool.for_each(tasks.enumerate(), |(task, ((x, q), (d, sums)))| {
+                    let scales = d.chunks_mut(piece_len / 256).zip(sums.chunks_mut(piece_len / 16));
+                    let pieces = x.chunks_mut(piece_len).zip(q.chunks_mut(piece_len)).zip(scales);
+                    for (piece, ((x, q), (d, sums))) in pieces.enumerate() {
+                        compute(task * task_len + piece * piece_len, x);
+                        with_isa!(c.kernels, isa => isa.quantize_q8_k(x, q, d, sums));
+                    }
                 });
                 *ready = true;
             }
-            _ => {}
+            _ => c.pool.for_each(x.chunks_mut(task_len).enumerate(), |(task, x)| {
+                for (piece, x) in x.chunks_mut(piece_len).enumerate() {
+                    compute(task * task_len + piece * piece_len, x);
+                }
+            }),
         }
     }
 
@@ -119,18 +166,29 @@ impl Activations {
 
     /// For weights in float formats.
     pub(super) fn f32_batch(&self) -> F32Batch<'_> {
-        F32Batch { n_cols: self.n_cols, x: &self.x }
+        F32Batch { n_cols: self.n_cols, x: &self.x[..self.n_tokens * self.n_cols] }
     }
 
     /// For weights in 32-element formats. [`prepare`](Self::prepare) comes first.
     pub(super) fn q8_batch(&self) -> Q8Batch<'_> {
-        assert!(self.q8.ready);
-        Q8Batch { n_cols: self.n_cols, q: &self.q8.q, d: &self.q8.d, sums: &self.q8.sums }
+        let (q8, n) = (&self.q8, self.n_tokens * self.n_cols);
+        assert!(q8.ready);
+        Q8Batch { n_cols: self.n_cols, q: &q8.q[..n], d: &q8.d[..n / 32], sums: &q8.sums[..n / 32] }
     }
 
     /// For weights in 256-element formats. [`prepare`](Self::prepare) comes first.
     pub(super) fn q8_k_batch(&self) -> Q8KBatch<'_> {
-        assert!(self.q8_k.ready);
-        Q8KBatch { n_cols: self.n_cols, q: &self.q8_k.q, d: &self.q8_k.d, sums: &self.q8_k.sums }
+        let (q8_k, n) = (&self.q8_k, self.n_tokens * self.n_cols);
+        assert!(q8_k.ready);
+        Q8KBatch { n_cols: self.n_cols, q: &q8_k.q[..n], d: &q8_k.d[..n / 256], sums: &q8_k.sums[..n / 16] }
     }
+}
+
+/// The first `n` elements of a buffer that only grows: filling again what is there already would take longer than some products, as
+/// inputs of different widths take turns in it.
+fn first<T: Clone + Default>(buffer: &mut Vec<T>, n: usize) -> &mut [T] {
+    if buffer.len() < n {
+        buffer.resize(n, T::default());
+    }
+    &mut buffer[..n]
 }

@@ -3,7 +3,7 @@
 use super::kernels::with_isa;
 use super::outputs::{Columns, for_each_columns};
 use super::{Activations, Compute, Layout, Matrix};
-use crate::simd::{Isa, PANEL_ROWS, TILE_ROWS};
+use crate::simd::{Isa, PANEL_ROWS, PanelDots, TILE_ROWS};
 use std::ops::Range;
 
 /// Tokens that a tile of weights is multiplied with before the next tile is looked at.
@@ -60,7 +60,11 @@ fn dot_interleaved<I: Isa>(isa: I, w: &Matrix, first_row: usize, x: &Activations
             }
             for (token, dots) in tokens.zip(dots) {
                 let out = out.token(token, wanted.start - first_row..wanted.end - first_row);
-                out.copy_from_slice(&dots[wanted.start - p * PANEL_ROWS..][..wanted.len()]);
+                match <&mut PanelDots>::try_from(&mut *out) {
+                    // Of known length these are a store or a few, where copying would be a call for each token.
+                    Ok(all) => *all = *dots,
+                    Err(_) => out.copy_from_slice(&dots[wanted.start - p * PANEL_ROWS..][..wanted.len()]),
+                }
             }
         }
     }

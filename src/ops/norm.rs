@@ -1,6 +1,7 @@
 //! Root-mean-square normalisation.
 
-use super::Pool;
+use super::{Activations, Compute, Pool};
+use crate::quant::BlockFormat;
 
 /// Independent partial sums: enough for the compiler to fill vector registers, and a fixed order
 /// of additions, so that a row's result never depends on its neighbours.
@@ -66,18 +67,17 @@ fn add_rms_norm(residual: &mut [f32], x: &[f32], weight: &[f32], eps: f32) {
     }
 }
 
-/// `rms_norm` of each row of `x`, `[n, weight.len()]`, on all threads.
-///
-/// # Panics
-/// If the lengths differ.
-pub fn rms_norm_rows(pool: &Pool, x: &[f32], weight: &[f32], eps: f32, out: &mut [f32]) {
-    assert_eq!(x.len(), out.len(), "rms_norm_rows: lengths differ");
+/// `rms_norm` of each row of `x`, `[n, weight.len()]`, on all threads, to be multiplied with weights in `format` first.
+pub fn rms_norm_rows(
+    c: &Compute,
+    x: &[f32],
+    weight: &[f32],
+    eps: f32,
+    format: BlockFormat,
+    out: &mut Activations,
+) {
     let n = weight.len();
-    pool.for_each_rows_mut(out, n, |first, out| {
-        for (out, x) in out.chunks_exact_mut(n).zip(x[first * n..].chunks_exact(n)) {
-            rms_norm(x, weight, eps, out);
-        }
-    });
+    out.fill(c, [x.len() / n, n], n, format, |start, out| rms_norm(&x[start..][..n], weight, eps, out));
 }
 
 /// `add_rms_norm` of each row of `x`, `[n, weight.len()]`, on all threads.
@@ -97,6 +97,7 @@ pub fn add_rms_norm_rows(pool: &Pool, residual: &mut [f32], x: &[f32], weight: &
 #[cfg(test)]
 mod tests {
     use super::*;
+    use crate::ops::Kernels;
 
     fn oracle(x: &[f32], w: &[f32], eps: f32) -> Vec<f64> {
         let mean = x.iter().map(|v| f64::from(*v).powi(2)).sum::<f64>() / x.len() as f64;
@@ -126,7 +127,7 @@ mod tests {
 
     #[test]
     fn rows_are_normalised_as_one_by_one() {
-        let (n, n_rows) = (24, 7);
+        let (n, n_rows) = (96, 7);
         let x: Vec<f32> = (0..n * n_rows).map(|i| (i as f32 * 0.37).sin()).collect();
         let w: Vec<f32> = (0..n).map(|i| i as f32).collect();
         let (mut want, mut want_sum) = (vec![0.0; x.len()], vec![1.0; x.len()]);
@@ -135,11 +136,13 @@ mod tests {
             add_rms_norm(&mut want_sum[i * n..(i + 1) * n], x, &w, 1e-6);
         }
         for n_threads in [1, 3] {
-            let pool = Pool::new(n_threads).unwrap();
-            let (mut got, mut sum) = (vec![0.0; x.len()], vec![1.0; x.len()]);
-            rms_norm_rows(&pool, &x, &w, 1e-6, &mut got);
-            add_rms_norm_rows(&pool, &mut sum, &x, &w, 1e-6);
-            assert!(got == want && sum == want_sum);
+            let c = Compute { pool: Pool::new(n_threads).unwrap(), kernels: Kernels::scalar() };
+            for format in [BlockFormat::F32, BlockFormat::Q4_0] {
+                let (mut got, mut sum) = (Activations::default(), vec![1.0; x.len()]);
+                rms_norm_rows(&c, &x, &w, 1e-6, format, &mut got);
+                add_rms_norm_rows(&c.pool, &mut sum, &x, &w, 1e-6);
+                assert!(got.f32_batch().x == want && sum == want_sum);
+            }
         }
     }
 

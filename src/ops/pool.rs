@@ -61,10 +61,6 @@ impl Pool {
     /// threads; returns when all are done.
     pub fn for_each_rows_mut(&self, data: &mut [f32], row_len: usize, f: impl Fn(usize, &mut [f32]) + Sync) {
         assert!(row_len > 0 && data.len().is_multiple_of(row_len), "rows of {row_len} in {}", data.len());
-        if data.len() == row_len {
-            // Nothing to share: waking the others would take longer than a small row.
-            return f(0, data);
-        }
         let rows_per_task = self.items_per_task(data.len() / row_len);
         let chunks = data.chunks_mut(rows_per_task * row_len).enumerate();
         self.for_each(chunks, |(i, chunk)| f(i * rows_per_task, chunk));
@@ -80,7 +76,9 @@ impl Pool {
 
     /// Calls `f` with every item, on all threads.
     pub fn for_each<T>(&self, items: impl Iterator<Item = T> + Send, f: impl Fn(T) + Sync) {
-        let Some(helpers) = &self.helpers else {
+        // One item is nothing to share: waking the others would take longer than a small one.
+        let is_shared = items.size_hint().1.is_none_or(|n_items| n_items > 1);
+        let Some(helpers) = self.helpers.as_ref().filter(|_| is_shared) else {
             return items.for_each(f);
         };
         let items = Mutex::new(items);
@@ -95,7 +93,7 @@ impl Pool {
 
     /// A good number of items in each of the tasks that `n` items are split into: several tasks for each
     /// thread, so that one that comes late or is slow has less to do.
-    fn items_per_task(&self, n: usize) -> usize {
+    pub(super) fn items_per_task(&self, n: usize) -> usize {
         n.div_ceil(if self.n_threads > 1 { TASKS_PER_THREAD * self.n_threads } else { 1 }).max(1)
     }
 }

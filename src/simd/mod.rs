@@ -179,13 +179,6 @@ pub trait Isa: Copy + Send + Sync + 'static {
     }
 }
 
-/// Interleaved rows in as many parts as there are rows, each as long as a row: for checking lengths.
-#[cfg(any(target_arch = "x86_64", target_arch = "aarch64"))]
-fn sixteenths(rows: &[u8]) -> [&[u8]; PANEL_ROWS] {
-    let row_len = rows.len() / PANEL_ROWS;
-    std::array::from_fn(|r| &rows[r * row_len..][..row_len])
-}
-
 impl F16Rows<'_> {
     /// Checks every length that kernels rely on: `n_vectors` floats in vectors of `n_cols`, `n_pairs` in pairs of
     /// a vector and a row. Returns the numbers of rows and vectors.
@@ -223,6 +216,13 @@ impl<'a> Q8Batch<'a> {
         }
     }
 
+    /// [`check`](Self::check) for a panel of interleaved rows.
+    #[cfg(any(target_arch = "x86_64", target_arch = "aarch64"))]
+    fn check_interleaved(&self, format: BlockFormat, rows: &[u8], n_tokens: usize) {
+        self.check(format, &[], n_tokens);
+        assert_eq!(format.row_bytes(self.n_cols).map(|n_bytes| n_bytes * PANEL_ROWS), Some(rows.len()));
+    }
+
     /// Checks every length that kernels rely on.
     fn check(&self, format: BlockFormat, rows: &[&[u8]], n_tokens: usize) {
         assert!(format.block_len() == 32 && self.n_cols.is_multiple_of(32));
@@ -243,6 +243,13 @@ impl<'a> Q8KBatch<'a> {
             d: runs(self.d, tokens.clone(), n_cols / 256),
             sums: runs(self.sums, tokens, n_cols / 16),
         }
+    }
+
+    /// [`check`](Self::check) for a panel of interleaved rows.
+    #[cfg(any(target_arch = "x86_64", target_arch = "aarch64"))]
+    fn check_interleaved(&self, format: BlockFormat, rows: &[u8], n_tokens: usize) {
+        self.check(format, &[], n_tokens);
+        assert_eq!(format.row_bytes(self.n_cols).map(|n_bytes| n_bytes * PANEL_ROWS), Some(rows.len()));
     }
 
     /// Checks every length that kernels rely on.

@@ -4,19 +4,52 @@ use super::super::q8_scale::Q8Scale;
 use std::arch::x86_64::*;
 
 /// See [`crate::simd::Isa::quantize_q8`].
-#[target_feature(enable = "avx2")]
+#[target_feature(enable = "avx2,f16c")]
 pub(super) fn quantize_q8(x: &[f32], q: &mut [i8], d: &mut [f32], sums: &mut [i32]) {
     let (x, q) = (x.as_chunks::<32>().0, q.as_chunks_mut::<32>().0);
     assert!(x.len() == q.len() && x.len() == d.len() && x.len() == sums.len());
-    for (((x, q), d), sum) in x.iter().zip(q).zip(d).zip(sums) {
-        let scale = Q8Scale::q8(max_abs(&[*x]));
-        *d = scale.d;
-        let codes = quantize(x, scale.inverse);
-        store(codes, q);
-        let pairs = _mm256_maddubs_epi16(_mm256_set1_epi8(1), codes);
-        let quads = _mm256_madd_epi16(pairs, _mm256_set1_epi16(1));
-        *sum = sum_i32(_mm_add_epi32(_mm256_castsi256_si128(quads), _mm256_extracti128_si256::<1>(quads)));
+    // Groups whose scales are computed together.
+    const N: usize = 8;
+    let runs = x.chunks(N).zip(q.chunks_mut(N)).zip(d.chunks_mut(N).zip(sums.chunks_mut(N)));
+    for ((x, q), (d, sums)) in runs {
+        let mut max = [0.0; N];
+        for (max, x) in max.iter_mut().zip(x) {
+            *max = max_abs(&[*x]);
+        }
+        let (scales, inverses) = q8_scales(max);
+        d.copy_from_slice(&scales[..d.len()]);
+        for (((x, q), inverse), sum) in x.iter().zip(q).zip(inverses).zip(sums) {
+            let codes = quantize(x, inverse);
+            store(codes, q);
+            let pairs = _mm256_maddubs_epi16(_mm256_set1_epi8(1), codes);
+            let quads = _mm256_madd_epi16(pairs, _mm256_set1_epi16(1));
+            let halves = (_mm256_castsi256_si128(quads), _mm256_extracti128_si256::<1>(quads));
+            *sum = sum_i32(_mm_add_epi32(halves.0, halves.1));
+        }
     }
+}
+
+/// What [`Q8Scale::q8`] gives for each of eight groups: scales, and factors that quantise.
+#[inline]
+#[target_feature(enable = "avx2,f16c")]
+fn q8_scales(max: [f32; 8]) -> ([f32; 8], [f32; 8]) {
+    let infinity = _mm256_set1_ps(f32::INFINITY);
+    let max = load(&max);
+    let d = _mm256_div_ps(max, _mm256_set1_ps(127.0));
+    let half = _mm256_cvtph_ps(_mm256_cvtps_ph::<_MM_FROUND_TO_NEAREST_INT>(d));
+    let d = _mm256_blendv_ps(half, d, _mm256_cmp_ps::<_CMP_EQ_OQ>(half, infinity));
+    let inverse = _mm256_div_ps(_mm256_set1_ps(127.0), max);
+    // False for NaN too.
+    let is_finite = _mm256_cmp_ps::<_CMP_LT_OQ>(inverse, infinity);
+    let is_nan = _mm256_cmp_ps::<_CMP_UNORD_Q>(max, max);
+    let d = _mm256_blendv_ps(_mm256_and_ps(d, is_finite), _mm256_set1_ps(f32::NAN), is_nan);
+    let (mut scales, mut inverses) = ([0.0; 8], [0.0; 8]);
+    // SAFETY: eight floats are written to eight floats.
+    unsafe {
+        _mm256_storeu_ps(scales.as_mut_ptr(), d);
+        _mm256_storeu_ps(inverses.as_mut_ptr(), _mm256_and_ps(inverse, is_finite));
+    }
+    (scales, inverses)
 }
 
 /// See [`crate::simd::Isa::quantize_q8_k`].

@@ -12,9 +12,7 @@ mod peak;
 
 use super::avx2::{Bf16, F16, F32};
 use super::panel::Panel;
-use super::{
-    Avx2, F16Rows, F32Batch, Isa, PANEL_ROWS, PanelDots, Q8Batch, Q8KBatch, TILE_ROWS, TileDots, sixteenths,
-};
+use super::{Avx2, F16Rows, F32Batch, Isa, PANEL_ROWS, PanelDots, Q8Batch, Q8KBatch, TILE_ROWS, TileDots};
 use crate::quant::{BlockFormat, Coarse3, Q4_0, Q4K, Q5K, Q8_0, can_interleave, with_block32, with_block256};
 use half::f16;
 
@@ -140,7 +138,7 @@ impl Isa for Avx512Vnni {
     }
 
     fn interleaved_q8(self, format: BlockFormat, rows: &[u8], x: Q8Batch<'_>, out: &mut [PanelDots]) {
-        x.check(format, &sixteenths(rows), out.len());
+        x.check_interleaved(format, rows, out.len());
         match format {
             // SAFETY: features by `self`, lengths by `check`.
             BlockFormat::Q4_0 => unsafe { interleaved::dot32::<Q4_0>(rows, x, out) },
@@ -153,7 +151,7 @@ impl Isa for Avx512Vnni {
     }
 
     fn interleaved_q8_k(self, format: BlockFormat, rows: &[u8], x: Q8KBatch<'_>, out: &mut [PanelDots]) {
-        x.check(format, &sixteenths(rows), out.len());
+        x.check_interleaved(format, rows, out.len());
         match format {
             // SAFETY: features by `self`, lengths by `check`.
             BlockFormat::Q6K => unsafe { interleaved::dot_q6_k(rows, x, out) },

@@ -19,9 +19,7 @@ mod peak;
 mod quantize;
 
 use super::panel::{Panel, Quad};
-use super::{
-    F16Rows, F32Batch, Isa, PANEL_ROWS, PanelDots, Q8Batch, Q8KBatch, TILE_ROWS, TileDots, sixteenths,
-};
+use super::{F16Rows, F32Batch, Isa, PANEL_ROWS, PanelDots, Q8Batch, Q8KBatch, TILE_ROWS, TileDots};
 use crate::quant::{
     BlockFormat, Coarse3, Codes, Q4_0, Q4K, Q5K, Q6K, Q8_0, can_interleave, with_block32, with_block256,
 };
@@ -213,7 +211,7 @@ impl Isa for Neon {
     }
 
     fn interleaved_q8(self, format: BlockFormat, rows: &[u8], x: Q8Batch<'_>, out: &mut [PanelDots]) {
-        x.check(format, &sixteenths(rows), out.len());
+        x.check_interleaved(format, rows, out.len());
         match format {
             // SAFETY: lengths by `check`.
             BlockFormat::Q4_0 => unsafe { interleaved::dot32_widening::<Q4_0>(rows, x, out) },
@@ -226,7 +224,7 @@ impl Isa for Neon {
     }
 
     fn interleaved_q8_k(self, format: BlockFormat, rows: &[u8], x: Q8KBatch<'_>, out: &mut [PanelDots]) {
-        x.check(format, &sixteenths(rows), out.len());
+        x.check_interleaved(format, rows, out.len());
         match format {
             // SAFETY: lengths by `check`.
             BlockFormat::Q6K => unsafe { interleaved::dot256_widening::<Q6K>(rows, x, out) },
@@ -323,7 +321,7 @@ impl Isa for NeonDot {
     }
 
     fn interleaved_q8(self, format: BlockFormat, rows: &[u8], x: Q8Batch<'_>, out: &mut [PanelDots]) {
-        x.check(format, &sixteenths(rows), out.len());
+        x.check_interleaved(format, rows, out.len());
         match format {
             // SAFETY: lengths by `check`; `self` proves that the CPU has the dot product instruction.
             BlockFormat::Q4_0 => unsafe { interleaved::dot32_with_dotprod::<Q4_0>(rows, x, out) },
@@ -336,7 +334,7 @@ impl Isa for NeonDot {
     }
 
     fn interleaved_q8_k(self, format: BlockFormat, rows: &[u8], x: Q8KBatch<'_>, out: &mut [PanelDots]) {
-        x.check(format, &sixteenths(rows), out.len());
+        x.check_interleaved(format, rows, out.len());
         match format {
             // SAFETY: lengths by `check`; `self` proves that the CPU has the dot product instruction.
             BlockFormat::Q6K => unsafe { interleaved::dot256_with_dotprod::<Q6K>(rows, x, out) },
