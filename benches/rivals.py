@@ -91,7 +91,8 @@ def idle_share(server: Server, seconds: int) -> float:
         fields = Path(f"/proc/{server.process.pid}/stat").read_text().rpartition(")")[2].split()
         return int(fields[11]) + int(fields[12])
 
-    time.sleep(2)
+    # It makes a copy of its output head first.
+    time.sleep(20)
     before = ticks()
     time.sleep(seconds)
     return (ticks() - before) / os.sysconf("SC_CLK_TCK") / seconds

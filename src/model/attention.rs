@@ -239,13 +239,14 @@ mod tests {
 
     #[test]
     fn every_thread_gets_heads_and_no_group_has_two_kv_heads() {
-        assert_eq!(group_of(8, 256, 8, 1), 4);
+        assert_eq!(group_of(8, 256, 8, 1), 8);
         assert_eq!(group_of(8, 256, 8, 2), 4);
         assert_eq!(group_of(8, 256, 8, 4), 2);
         assert_eq!(group_of(8, 256, 8, 16), 1);
-        assert_eq!(group_of(8, 256, 128 * 8, 4), 4);
-        assert_eq!(group_of(6, 256, 600, 4), 3);
-        assert_eq!(group_of(5, 256, 500, 4), 1);
+        assert_eq!(group_of(8, 256, 128 * 8, 4), 8);
+        assert_eq!(group_of(6, 256, 600, 4), 6);
+        assert_eq!(group_of(16, 256, 1600, 4), 8);
+        assert_eq!(group_of(11, 256, 1100, 4), 1);
         assert_eq!(group_of(1, 256, 8, 2), 1);
         assert_eq!(group_of(8, 2048, 8, 1), 2);
         assert_eq!(group_of(8, 4096, 8, 1), 1);

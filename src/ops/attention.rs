@@ -17,8 +17,8 @@ use std::ops::Range;
 const BLOCK: usize = 32;
 /// The largest head: vectors are widened, and sums of query heads kept, on the stack.
 pub const MAX_HEAD_DIM: usize = 4096;
-/// Query heads of one KV head that are computed together: their sums fit the registers.
-pub const MAX_GROUP: usize = 4;
+/// Query heads of one KV head that are computed together: a block of keys and values comes from memory once for all of them.
+pub const MAX_GROUP: usize = 8;
 /// Positions that are not worth being shared by threads. The sliding window of Gemma's small models is no longer.
 const LEAST_PART: usize = 512;
 /// Parts that a context is cut into, however long it is.

@@ -15,6 +15,7 @@
 //! Outputs that were computed have the bits of [`matmul()`].
 
 use super::kernels::with_isa;
+use super::norm::sum_of_squares;
 use super::{Activations, Compute, Layout, Matrix, ShapeError, WeightBytes, matmul};
 use crate::quant::{Block32, BlockFormat, Coarse3, interleave};
 use crate::simd::{Isa, PANEL_ROWS, PanelDots, TILE_ROWS};
@@ -80,7 +81,7 @@ impl CoarseMatrix {
         let mut blocks = vec![0; row_bytes];
         let mut mean_error = vec![0.0; n_cols];
         for r in sampled.clone() {
-            rows.quantise(w, r, &mut blocks);
+            rows.quantise(c, w, r, &mut blocks);
             add_share(rows.error(), sampled.len(), &mut mean_error);
         }
         let layout = Layout::best(c, BlockFormat::Coarse3, n_rows);
@@ -88,10 +89,8 @@ impl CoarseMatrix {
         let mut scratch = Vec::new();
         for (p, panel) in buffer.as_mut().chunks_exact_mut(PANEL_ROWS * row_bytes).enumerate() {
             for (i, blocks) in panel.chunks_exact_mut(row_bytes).enumerate() {
-                rows.quantise(w, p * PANEL_ROWS + i, blocks);
-                let squares =
-                    rows.error().iter().zip(&mean_error).map(|(e, m)| (e - m) * (e - m)).sum::<f32>();
-                errors.push((squares / n_cols as f32).sqrt());
+                rows.quantise(c, w, p * PANEL_ROWS + i, blocks);
+                errors.push((rows.squared_error(&mean_error) / n_cols as f32).sqrt());
             }
             if layout == Layout::Interleaved {
                 interleave(BlockFormat::Coarse3, panel, &mut scratch);
@@ -136,19 +135,29 @@ struct RowQuantiser {
 }
 
 impl RowQuantiser {
-    fn quantise(&mut self, w: &Matrix, r: usize, blocks: &mut [u8]) {
+    fn quantise(&mut self, c: &Compute, w: &Matrix, r: usize, blocks: &mut [u8]) {
         w.dequantize_row(r, &mut self.exact);
         for (v, mean) in self.exact.iter_mut().zip(&self.mean) {
             *v -= mean;
         }
         let (exact, _) = self.exact.as_chunks::<32>();
-        for (x, block) in exact.iter().zip(blocks.chunks_exact_mut(Coarse3::BYTES)) {
-            Coarse3::quantize(x, block);
-        }
+        with_isa!(c.kernels, isa => isa.run(|| {
+            for (x, block) in exact.iter().zip(blocks.chunks_exact_mut(Coarse3::BYTES)) {
+                Coarse3::quantize(x, block);
+            }
+        }));
         BlockFormat::Coarse3.dequantize(blocks, &mut self.coarse);
         for (v, coarse) in self.exact.iter_mut().zip(&self.coarse) {
             *v -= coarse;
         }
+    }
+
+    /// The sum of squares of what quantising has taken off the last row, beyond `mean_error`.
+    fn squared_error(&mut self, mean_error: &[f32]) -> f32 {
+        for ((out, error), mean) in self.coarse.iter_mut().zip(&self.exact).zip(mean_error) {
+            *out = error - mean;
+        }
+        sum_of_squares(&self.coarse)
     }
 
     /// What quantising has taken off the last row, \[n_cols\].
@@ -231,7 +240,7 @@ impl Search<'_> {
         // Beyond a third of the weights, after the coarse ones, little would be won.
         let n_most = n_panels / 3;
         let x = self.x.values(self.token);
-        let length = x.iter().map(|v| v * v).sum::<f32>().sqrt();
+        let length = sum_of_squares(x).sqrt();
         if n_first > n_most || !length.is_finite() {
             return None;
         }

@@ -8,7 +8,7 @@ use crate::quant::BlockFormat;
 const LANES: usize = 16;
 
 /// Sum of squares of `x` in float32.
-fn sum_of_squares(x: &[f32]) -> f32 {
+pub(super) fn sum_of_squares(x: &[f32]) -> f32 {
     let mut acc = [0.0f32; LANES];
     let mut chunks = x.chunks_exact(LANES);
     for chunk in &mut chunks {

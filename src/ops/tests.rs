@@ -425,7 +425,7 @@ fn f16_helpers_are_the_same_everywhere() {
         }
         let sizes = (1..20)
             .chain([24, 31, 32, 40, 48, 64, 80, 96, 100])
-            .flat_map(|n_cols| (0..7).map(move |n| (n_cols, n)));
+            .flat_map(|n_cols| [0, 1, 2, 3, 4, 5, 6, 8, 9, 17].map(move |n| (n_cols, n)));
         for (n_cols, n) in sizes.filter(|(n_cols, n)| n_cols * n <= 600) {
             for n_rows in [0, 1, 3, 4, 6] {
                 let rows = F16Rows { n_cols, rows: &a[..n_rows * n_cols] };

@@ -39,33 +39,41 @@ impl Coarse3 {
     ///
     /// # Panics
     /// If the block is not [`BYTES`](Block32::BYTES) long.
+    #[inline(always)]
     pub fn quantize(x: &[f32; 32], block: &mut [u8]) {
         assert_eq!(block.len(), Self::BYTES);
-        let mean_square = x.iter().map(|v| v * v).sum::<f32>() / 32.0;
-        let levels = levels(x, HALF_STEP * mean_square.sqrt());
-        let (mut products, mut squares) = (0.0, 0.0);
-        for (x, level) in x.iter().zip(levels) {
-            products += x * level;
-            squares += level * level;
+        let codes = codes(x, HALF_STEP * (dot(x, x) / 32.0).sqrt());
+        let levels = codes.map(|q| (2 * q - 7) as f32);
+        let d = f16::from_f32(dot(x, &levels) / dot(&levels, &levels));
+        let (mut low, mut high) = (0_u64, 0_u32);
+        for (n, q) in self::codes(x, d.to_f32()).into_iter().enumerate() {
+            low |= (q as u64 & 3) << (8 * (n % 8) + 2 * (n / 8));
+            high |= (q as u32 >> 2) << (8 * (n % 4) + n / 4);
         }
-        let d = f16::from_f32(products / squares);
-        let levels = self::levels(x, d.to_f32());
-        block.fill(0);
         block[..2].copy_from_slice(&d.to_le_bytes());
-        for (n, level) in levels.into_iter().enumerate() {
-            let q = ((level + 7.0) / 2.0) as u8;
-            block[2 + n % 8] |= (q & 3) << (2 * (n / 8));
-            block[10 + n % 4] |= (q >> 2) << (n / 4);
-        }
+        block[2..10].copy_from_slice(&low.to_le_bytes());
+        block[10..].copy_from_slice(&high.to_le_bytes());
     }
 }
 
-/// The nearest of -7, -5 .. 7 half steps for each value; any if steps are zero.
+/// The sum of products, in eight partial sums, so that it fills a vector.
 #[inline(always)]
-fn levels(x: &[f32; 32], half_step: f32) -> [f32; 32] {
+fn dot(a: &[f32; 32], b: &[f32; 32]) -> f32 {
+    let mut sums = [0.0; 8];
+    for (a, b) in a.as_chunks::<8>().0.iter().zip(b.as_chunks::<8>().0) {
+        for i in 0..8 {
+            sums[i] += a[i] * b[i];
+        }
+    }
+    sums.iter().sum()
+}
+
+/// The code of the nearest of -7, -5 .. 7 half steps for each value; any if steps are zero.
+#[inline(always)]
+fn codes(x: &[f32; 32], half_step: f32) -> [i32; 32] {
     let steps = if half_step == 0.0 { 0.0 } else { 0.5 / half_step };
     // Cutting off is rounding down where nothing is negative, and takes no call on processors without an instruction for it.
-    x.map(|v| (2 * (v * steps + 4.0).clamp(0.0, 7.0) as i32 - 7) as f32)
+    x.map(|v| (v * steps + 4.0).clamp(0.0, 7.0) as i32)
 }
 
 #[cfg(test)]

@@ -106,7 +106,8 @@ pub(super) unsafe fn dots_f16(rows: F16Rows<'_>, x: &[f32], out: &mut [f32]) {
                 1 => dots_of_vectors::<1>(rows, n_rows, x, out),
                 2 => dots_of_vectors::<2>(rows, n_rows, x, out),
                 3 => dots_of_vectors::<3>(rows, n_rows, x, out),
-                _ => dots_of_vectors::<4>(rows, n_rows, x, out),
+                4..=7 => dots_of_vectors::<4>(rows, n_rows, x, out),
+                _ => dots_of_vectors::<8>(rows, n_rows, x, out),
             }
         };
     }
@@ -208,28 +209,34 @@ pub(super) unsafe fn add_weighted_f16(weights: &[f32], rows: F16Rows<'_>, y: &mu
         // SAFETY: `y` has as many vectors left as compared here, and `weights` the weights of each.
         t += unsafe {
             match y.len() / rows.n_cols {
-                1 => add_to_vectors::<1>(weights, rows, y),
-                2 => add_to_vectors::<2>(weights, rows, y),
-                3 => add_to_vectors::<3>(weights, rows, y),
-                _ => add_to_vectors::<4>(weights, rows, y),
+                1 => add_to_vectors::<1, 4>(weights, rows, y),
+                2 => add_to_vectors::<2, 4>(weights, rows, y),
+                3 => add_to_vectors::<3, 4>(weights, rows, y),
+                4..=7 => add_to_vectors::<4, 4>(weights, rows, y),
+                // The sums of more columns would not fit the registers.
+                _ => add_to_vectors::<8, 2>(weights, rows, y),
             }
         };
     }
 }
 
-/// The first `T` vectors of `y`; returns `T`.
+/// The first `T` vectors of `y`, at most `16 * C` columns at a time; returns `T`.
 ///
 /// # Safety
-/// As for [`add_weighted_f16`]; `y` has `T` vectors, `weights` the weights of `T`.
+/// As for [`add_weighted_f16`]; `y` has `T` vectors, `weights` the weights of `T`; `C` is 4 or 2.
 #[inline]
 #[target_feature(enable = "avx2,fma,f16c,avx512f,avx512bw,avx512vl")]
-unsafe fn add_to_vectors<const T: usize>(weights: &[f32], rows: F16Rows<'_>, y: &mut [f32]) -> usize {
+unsafe fn add_to_vectors<const T: usize, const C: usize>(
+    weights: &[f32],
+    rows: F16Rows<'_>,
+    y: &mut [f32],
+) -> usize {
     let mut first = 0;
     while first < rows.n_cols {
         // SAFETY: the caller's promises; columns exist as compared here.
         first += unsafe {
             match rows.n_cols - first {
-                64.. => add_to_columns::<T, 4>(weights, rows, y, first),
+                64.. => add_to_columns::<T, C>(weights, rows, y, first),
                 32.. => add_to_columns::<T, 2>(weights, rows, y, first),
                 _ => add_to_columns::<T, 1>(weights, rows, y, first),
             }
