@@ -8,9 +8,10 @@
 //! quantising has taken off the row. What it has taken off all rows alike is put back, as is the mean row. What remains is
 //! a sum of many small products of either sign, whose spread is |error of the row| * |x| / sqrt(n_cols) if no column
 //! stands out; how much wider it is for a token, its first exact rows tell. A row is left out if it would have to be
-//! [`MARGIN`] times that spread above its coarse output. That is no proof but odds, 1e-9 if errors are normally distributed; and
-//! where a row that was computed is found to miss by more, all rows are. `examples/coarse_head.rs` counts over any text how often a
-//! token would have been another; docs/performance.md has its figures.
+//! [`MARGIN`] times that spread above its coarse output, or [`MARGIN_OF_SEVERAL`]. That is no proof but odds, 1e-9 and 3e-6 for a
+//! row if errors are normally distributed; and where a row that was computed is found to miss by more than the former, all
+//! rows are. `examples/coarse_head.rs` counts over any text how often a token would have been another; docs/performance.md has
+//! its figures.
 //!
 //! Outputs that were computed have the bits of [`matmul()`].
 
@@ -20,8 +21,10 @@ use super::{Activations, Compute, Layout, Matrix, ShapeError, WeightBytes, matmu
 use crate::quant::{Block32, BlockFormat, Coarse3, interleave};
 use crate::simd::{Isa, PANEL_ROWS, PanelDots, TILE_ROWS};
 
-/// How many times the spread of the coarse errors a row may lie above its coarse output.
+/// How many times the spread of the coarse errors a row may lie above its coarse output, if it is to be the greatest.
 const MARGIN: f32 = 6.0;
+/// The same where several are wanted. Only the last of them are so near to being left out, and they weigh least.
+const MARGIN_OF_SEVERAL: f32 = 4.5;
 /// Panels that are computed first, at least: so many rows tell the spread within some four hundredths.
 const MIN_FIRST_PANELS: usize = 32;
 /// Rows that the mean row and the mean error are taken from.
@@ -237,8 +240,8 @@ impl Search<'_> {
     ) -> Option<()> {
         let n_panels = self.w.n_rows() / PANEL_ROWS;
         let n_first = n_greatest.max(MIN_FIRST_PANELS);
-        // Beyond a third of the weights, after the coarse ones, little would be won.
-        let n_most = n_panels / 3;
+        // Beyond half of the weights, after the coarse ones, nothing would be won.
+        let n_most = n_panels / 2;
         let x = self.x.values(self.token);
         let length = sum_of_squares(x).sqrt();
         if n_first > n_most || !length.is_finite() {
@@ -258,7 +261,7 @@ impl Search<'_> {
         let spread = (misses.map(|z| z * z).sum::<f32>() / n_misses as f32).sqrt().max(length);
         let least = equals(nth_greatest(n_greatest, &s.dots, &mut s.ordered)?) - centre;
 
-        let margin = MARGIN * spread;
+        let margin = spread * if n_greatest == 1 { MARGIN } else { MARGIN_OF_SEVERAL };
         self.bound(margin, coarse, &mut s.most);
         for &p in &s.panels {
             s.most[p as usize] = f32::NEG_INFINITY;
@@ -269,7 +272,8 @@ impl Search<'_> {
             return None;
         }
         self.compute(n_first, s, coarse);
-        self.misses(s, coarse, centre).all(|z| z <= margin).then_some(())
+        // Of so many rows some miss by more than one of a few is reckoned to.
+        self.misses(s, coarse, centre).all(|z| z <= MARGIN * spread).then_some(())
     }
 
     /// The most that an output of each panel may be, if none misses its coarse one by more than `margin` times its row's error.
@@ -366,7 +370,7 @@ mod tests {
     use super::*;
     use crate::ops::{Kernels, Pool};
 
-    /// Rows enough that a third of their panels is more than those that are computed first.
+    /// Rows enough that half of their panels is more than those that are computed first.
     const N_ROWS: usize = 16 * 128;
     const N_COLS: usize = 512;
 
