@@ -1,12 +1,13 @@
 """pled's speed beside llama.cpp's and LiteRT-LM's, in turn, in the same run.
 
     python3 benches/rivals.py MODEL.gguf --pled target/release/pled [--llama-bench llama-bench --llama-server llama-server]
-        [--litert litert-lm --litert-model MODEL.litertlm] [--rounds N] [--threads N] [--prefill N] [--decode N] [--depth N] [--batch B] [--idle SECONDS] [--log FILE]
+        [--litert litert-lm --litert-model MODEL.litertlm] [--rounds N] [--threads N] [--prefill N]
+        [--decode N] [--depth N] [--batch B] [--idle SECONDS] [--log FILE]
 
 A round runs every program once; before the first each measures its rates once for nothing, which fills the page cache. Told are
 medians, the least and the most of the rounds, and ratios as medians of the rounds' ratios. `--depth` is measured with llama-bench too,
-`--batch` with pled alone, a start not with LiteRT-LM, which has a file of its own of the same shape. A start lasts until the server says that it is ready; `--idle` tells the processor time of a daemon that nobody
-asks. One line of JSON per round goes to `--log FILE`. Nothing but Python and the programs is needed; the machine should be idle.
+`--batch` with pled alone, a start not with LiteRT-LM, which has a file of its own of the same shape. A start lasts until the server says
+that it is ready; `--idle` tells the processor time of a daemon that nobody asks. One line of JSON per round goes to `--log FILE`. Nothing but Python and the programs is needed; the machine should be idle.
 """
 
 import argparse
@@ -66,7 +67,10 @@ def litert(args: argparse.Namespace) -> dict[str, float]:
     text = output(args.litert, "benchmark", args.litert_model, "--backend", "cpu", "--cpu-thread-count", args.threads, "--cache", "disk", *flags)
 
     def speed(of: str) -> float:
-        return float(text.split(f"{of} speed:")[1].split()[0])
+        _, found, rest = text.partition(f"{of} speed:")
+        if not found:
+            raise SystemExit(f"no speed of {of} in what litert-lm says:\n{text}")
+        return float(rest.split()[0])
 
     return {"prefill": speed("Prefill"), "decode": speed("Decode")}
 

@@ -41,8 +41,8 @@ pub struct LoadedModel {
     pub n_ctx: usize,
     /// Tells its keys and values from another model's.
     pub fingerprint: Fingerprint,
-    /// Memory that the settings allow for a coarse copy of the output head, bytes.
-    coarse_head_room: u64,
+    /// Memory that the settings leave for a coarse copy of the output head, bytes; `None` if they want none.
+    coarse_head_room: Option<u64>,
 }
 
 impl LoadedModel {
@@ -92,7 +92,6 @@ impl LoadedModel {
         );
         let info = ModelInfo::of(&file, &model);
         let coarse_head_room = match (settings.memory_limit_bytes, rows.as_ref().map(RowStore::mode)) {
-            _ if !settings.coarse_head => 0,
             (None, _) => u64::MAX,
             // What the limit leaves is page cache for rows.
             (Some(_), Some(ple::Mode::Mmap)) => 0,
@@ -101,16 +100,18 @@ impl LoadedModel {
                 limit.saturating_sub(plan.needed_bytes(n_ctx, n_contexts, row_bytes))
             }
         };
+        let coarse_head_room = settings.coarse_head.then_some(coarse_head_room);
         Ok(LoadedModel { model, rows, tokenizer, chat, info, n_ctx, fingerprint, coarse_head_room })
     }
 
     /// What makes a coarse copy of the output head, on the thread that calls it; `None` if the settings or the memory do not allow
     /// one, or the head is too small for it to matter.
     pub fn coarse_head(&self) -> Option<impl FnOnce() + Send + 'static> {
+        let room = self.coarse_head_room?;
         let head = Arc::clone(self.model.coarse_head());
         let n_bytes = head.n_bytes().filter(|_| head.head_bytes() >= MIN_HEAD_BYTES)? as u64;
         let left = memory_left(&Root::system()).unwrap_or(u64::MAX);
-        if n_bytes > self.coarse_head_room || n_bytes > left / 2 {
+        if n_bytes > room.min(left / 2) {
             log::info!(bytes = n_bytes; "no coarse copy of the output head: there is no memory for it");
             return None;
         }

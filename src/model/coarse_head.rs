@@ -50,8 +50,9 @@ impl CoarseHead {
         let Some(n_bytes) = self.n_bytes() else { return Ok(false) };
         let buffer = AlignedBytes::zeroed(n_bytes)?;
         let coarse = CoarseMatrix::new(&self.compute, &self.head, suppressed, buffer);
-        let Some(coarse) = coarse.expect("a buffer of the right size") else { return Ok(false) };
-        Ok(self.coarse.set(coarse).is_ok())
+        let Some(coarse) = coarse else { return Ok(false) };
+        self.coarse.get_or_init(|| coarse);
+        Ok(true)
     }
 
     /// The coarse copy, once it is there.

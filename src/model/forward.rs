@@ -213,6 +213,7 @@ fn head(model: &Model, s: &mut Scratch) {
     let n_rows = s.wanted.len();
     let head = model.weights.head();
     let search = s.greatest.filter(|_| n_rows > 0).zip(model.coarse_head.get());
+    // Panels of exact weights come on top of a coarse copy; how many is not known yet.
     let first = search.map_or(head, |(_, coarse)| coarse.matrix());
     s.begin_products(Step::Head, (n_rows > 0).then_some(first));
     let h = &s.h[..n_rows * hp.n_embd];

@@ -132,7 +132,7 @@ impl Scratch {
             rope_sliding: Angles::new(max_tokens, hp.rope_sliding.n_pairs())?,
             rope_full: Angles::new(max_tokens, hp.rope_full.n_pairs())?,
             logits: of_wanted(hp.n_vocab)?,
-            search: GreatestScratch::default(),
+            search: GreatestScratch::with_capacity(hp.n_vocab),
             x: Activations::with_capacity(max_tokens, hp.n_embd.max(n_q).max(n_ff)),
             probe: None,
         })

@@ -119,43 +119,33 @@ impl Activations {
             return;
         }
         let x = &mut self.x[..n];
-        let task_len = c.pool.items_per_task(n.div_ceil(piece_len)) * piece_len;
         match block_len {
             32 => {
                 let Q8 { q, d, sums, ready } = &mut self.q8;
-                let (q, d, sums) = (first(q, n), first(d, n / 32), first(sums, n / 32));
-                let scales = d.chunks_mut(task_len / 32).zip(sums.chunks_mut(task_len / 32));
-                let tasks = x.chunks_mut(task_len).zip(q.chunks_mut(task_len)).zip(scales);
-                c.pool.for_each(tasks.enumerate(), |(task, ((x, q), (d, sums)))| {
-                    let scales = d.chunks_mut(piece_len / 32).zip(sums.chunks_mut(piece_len / 32));
-                    let pieces = x.chunks_mut(piece_len).zip(q.chunks_mut(piece_len)).zip(scales);
-                    for (piece, ((x, q), (d, sums))) in pieces.enumerate() {
-                        compute(task * task_len + piece * piece_len, x);
-                        with_isa!(c.kernels, isa => isa.quantize_q8(x, q, d, sums));
-                    }
+                let to = (first(q, n), first(d, n / 32), first(sums, n / 32));
+                for_each_piece(c, x, to, [piece_len, 32, 32], |start, x, (q, d, sums)| {
+                    compute(start, x);
+                    with_isa!(c.kernels, isa => isa.quantize_q8(x, q, d, sums));
                 });
                 *ready = true;
             }
             256 => {
                 let Q8K { q, d, sums, ready } = &mut self.q8_k;
-                let (q, d, sums) = (first(q, n), first(d, n / 256), first(sums, n / 16));
-                let scales = d.chunks_mut(task_len / 256).zip(sums.chunks_mut(task_len / 16));
-                let tasks = x.chunks_mut(task_len).zip(q.chunks_mut(task_len)).zip(scales);
-                c.pool.for_each(tasks.enumerate(), |(task, ((x, q), (d, sums)))| {
-                    let scales = d.chunks_mut(piece_len / 256).zip(sums.chunks_mut(piece_len / 16));
-                    let pieces = x.chunks_mut(piece_len).zip(q.chunks_mut(piece_len)).zip(scales);
-                    for (piece, ((x, q), (d, sums))) in pieces.enumerate() {
-                        compute(task * task_len + piece * piece_len, x);
-                        with_isa!(c.kernels, isa => isa.quantize_q8_k(x, q, d, sums));
-                    }
+                let to = (first(q, n), first(d, n / 256), first(sums, n / 16));
+                for_each_piece(c, x, to, [piece_len, 256, 16], |start, x, (q, d, sums)| {
+                    compute(start, x);
+                    with_isa!(c.kernels, isa => isa.quantize_q8_k(x, q, d, sums));
                 });
                 *ready = true;
             }
-            _ => c.pool.for_each(x.chunks_mut(task_len).enumerate(), |(task, x)| {
-                for (piece, x) in x.chunks_mut(piece_len).enumerate() {
-                    compute(task * task_len + piece * piece_len, x);
-                }
-            }),
+            _ => {
+                let task_len = c.pool.items_per_task(n.div_ceil(piece_len)) * piece_len;
+                c.pool.for_each(x.chunks_mut(task_len).enumerate(), |(task, x)| {
+                    for (piece, x) in x.chunks_mut(piece_len).enumerate() {
+                        compute(task * task_len + piece * piece_len, x);
+                    }
+                });
+            }
         }
     }
 
@@ -182,6 +172,30 @@ impl Activations {
         assert!(q8_k.ready);
         Q8KBatch { n_cols: self.n_cols, q: &q8_k.q[..n], d: &q8_k.d[..n / 256], sums: &q8_k.sums[..n / 16] }
     }
+}
+
+/// Codes, scales and sums of a run of values.
+type Quantised<'a, S> = (&'a mut [i8], &'a mut [f32], &'a mut [S]);
+
+/// Calls `f` with pieces of `x`, the place of each and where its codes, scales and sums go, on all threads. There is a scale for
+/// `d_len` values and a sum for `sum_len`.
+fn for_each_piece<S: Send>(
+    c: &Compute,
+    x: &mut [f32],
+    (q, d, sums): Quantised<'_, S>,
+    [piece_len, d_len, sum_len]: [usize; 3],
+    f: impl Fn(usize, &mut [f32], Quantised<'_, S>) + Sync,
+) {
+    let task_len = c.pool.items_per_task(x.len().div_ceil(piece_len)) * piece_len;
+    let scales = d.chunks_mut(task_len / d_len).zip(sums.chunks_mut(task_len / sum_len));
+    let tasks = x.chunks_mut(task_len).zip(q.chunks_mut(task_len)).zip(scales);
+    c.pool.for_each(tasks.enumerate(), |(task, ((x, q), (d, sums)))| {
+        let scales = d.chunks_mut(piece_len / d_len).zip(sums.chunks_mut(piece_len / sum_len));
+        let pieces = x.chunks_mut(piece_len).zip(q.chunks_mut(piece_len)).zip(scales);
+        for (piece, ((x, q), (d, sums))) in pieces.enumerate() {
+            f(task * task_len + piece * piece_len, x, (q, d, sums));
+        }
+    });
 }
 
 /// The first `n` elements of a buffer that only grows: filling again what is there already would take longer than some products, as

@@ -16,10 +16,12 @@
 //! Outputs that were computed have the bits of [`matmul()`].
 
 use super::kernels::with_isa;
+use super::matmul::{dot_interleaved_panel, dot_tile};
 use super::norm::sum_of_squares;
-use super::{Activations, Compute, Layout, Matrix, ShapeError, WeightBytes, matmul};
+use super::{Activations, Compute, Layout, Matrix, WeightBytes, matmul};
 use crate::quant::{Block32, BlockFormat, Coarse3, interleave};
 use crate::simd::{Isa, PANEL_ROWS, PanelDots, TILE_ROWS};
+use std::sync::Arc;
 
 /// How many times the spread of the coarse errors a row may lie above its coarse output, if it is to be the greatest.
 const MARGIN: f32 = 6.0;
@@ -56,20 +58,14 @@ impl CoarseMatrix {
     /// Makes the coarse copy of `w` in `buffer`, on the calling thread. Rows of `unwanted` are never among the greatest. `None` if
     /// weights are not finite.
     ///
-    /// # Errors
-    /// If the buffer has not [`n_bytes`](Self::n_bytes).
-    ///
     /// # Panics
-    /// If the matrix has no coarse copy.
-    pub fn new<B>(
-        c: &Compute,
-        w: &Matrix,
-        unwanted: &[u32],
-        mut buffer: B,
-    ) -> Result<Option<Self>, ShapeError>
+    /// If the matrix can have no coarse copy, or the buffer has not its [`n_bytes`](Self::n_bytes).
+    pub fn new<B>(c: &Compute, w: &Matrix, unwanted: &[u32], mut buffer: B) -> Option<Self>
     where
         B: AsRef<[u8]> + AsMut<[u8]> + Send + Sync + 'static,
     {
+        let n_bytes = buffer.as_ref().len();
+        assert_eq!(Self::n_bytes(w), Some(n_bytes), "a buffer for the coarse copy of {w:?}");
         let (n_rows, n_cols) = (w.n_rows(), w.n_cols());
         let sampled = (0..n_rows).step_by(n_rows.div_ceil(SAMPLED_ROWS));
         let mut rows =
@@ -100,14 +96,14 @@ impl CoarseMatrix {
             }
         }
         if !errors.iter().all(|e| e.is_finite()) {
-            return Ok(None);
+            return None;
         }
-        let n_bytes = buffer.as_ref().len();
-        let bytes = WeightBytes::new(std::sync::Arc::new(buffer), 0..n_bytes).expect("all of it");
-        let matrix = Matrix::with_layout(BlockFormat::Coarse3, layout, n_rows, n_cols, bytes)?;
+        let bytes = WeightBytes::new(Arc::new(buffer), 0..n_bytes).expect("all of it");
+        let matrix = Matrix::with_layout(BlockFormat::Coarse3, layout, n_rows, n_cols, bytes);
+        let matrix = matrix.expect("as many bytes as were asserted");
         let centre = rows.mean.iter().zip(&mean_error).map(|(mean, error)| mean + error).collect();
         let unwanted = unwanted.iter().copied().filter(|&r| (r as usize) < n_rows).collect();
-        Ok(Some(Self { matrix, centre, errors, unwanted }))
+        Some(Self { matrix, centre, errors, unwanted })
     }
 
     /// Bytes of a panel of exact weights.
@@ -169,7 +165,7 @@ impl RowQuantiser {
     }
 }
 
-/// Working memory of [`matmul_greatest`]; grows once.
+/// Working memory of [`matmul_greatest`].
 #[derive(Debug, Default)]
 pub struct GreatestScratch {
     /// \[n_panels\]: the greatest output of each panel, or the most that one may be.
@@ -179,6 +175,19 @@ pub struct GreatestScratch {
     dots: Vec<PanelDots>,
     /// The same outputs, to be put in order.
     ordered: Vec<f32>,
+}
+
+impl GreatestScratch {
+    /// Room for searches among `n_rows` outputs without further allocation.
+    pub fn with_capacity(n_rows: usize) -> Self {
+        let n_panels = n_rows.div_ceil(PANEL_ROWS);
+        Self {
+            most: Vec::with_capacity(n_panels),
+            panels: Vec::with_capacity(n_panels),
+            dots: Vec::with_capacity(n_panels),
+            ordered: Vec::with_capacity(n_rows),
+        }
+    }
 }
 
 /// As [`matmul()`] with all rows of `w`, for the `n_greatest` greatest outputs of each token; others may be minus infinity in
@@ -310,28 +319,16 @@ impl Search<'_> {
     }
 
     fn panel<I: Isa>(&self, isa: I, p: usize) -> PanelDots {
-        let (format, token) = (self.w.format(), self.token..self.token + 1);
+        let (w, token) = (self.w, self.token..self.token + 1);
         let mut dots = [[0.0; PANEL_ROWS]];
-        if self.w.layout() == Layout::Interleaved {
-            match format.block_len() {
-                32 => isa.interleaved_q8(format, self.w.panel(p), self.x.q8_batch().tokens(token), &mut dots),
-                _ => isa.interleaved_q8_k(
-                    format,
-                    self.w.panel(p),
-                    self.x.q8_k_batch().tokens(token),
-                    &mut dots,
-                ),
-            }
+        if w.layout() == Layout::Interleaved {
+            dot_interleaved_panel(isa, w, p, self.x, token, &mut dots);
             return dots[0];
         }
         for first in (0..PANEL_ROWS).step_by(TILE_ROWS) {
-            let rows = std::array::from_fn(|r| self.w.row(p * PANEL_ROWS + first + r));
-            let (mut tile, token) = ([[0.0; TILE_ROWS]], token.clone());
-            match format.block_len() {
-                1 => isa.dot_float(format, rows, self.x.f32_batch().tokens(token), &mut tile),
-                32 => isa.dot_q8(format, rows, self.x.q8_batch().tokens(token), &mut tile),
-                _ => isa.dot_q8_k(format, rows, self.x.q8_k_batch().tokens(token), &mut tile),
-            }
+            let rows = std::array::from_fn(|r| w.row(p * PANEL_ROWS + first + r));
+            let mut tile = [[0.0; TILE_ROWS]];
+            dot_tile(isa, w.format(), rows, self.x, token.clone(), &mut tile);
             dots[0][first..][..TILE_ROWS].copy_from_slice(&tile[0]);
         }
         dots[0]
@@ -391,7 +388,7 @@ mod tests {
 
     fn coarse(c: &Compute, w: &Matrix, unwanted: &[u32]) -> CoarseMatrix {
         let buffer = vec![0; CoarseMatrix::n_bytes(w).unwrap()];
-        CoarseMatrix::new(c, w, unwanted, buffer).unwrap().unwrap()
+        CoarseMatrix::new(c, w, unwanted, buffer).unwrap()
     }
 
     fn product(c: &Compute, w: &Matrix, x: &[f32]) -> Vec<f32> {
@@ -491,7 +488,7 @@ mod tests {
         bytes[4 * 77 * N_COLS..][..4].copy_from_slice(&f32::NAN.to_le_bytes());
         let w = Matrix::new(BlockFormat::F32, N_ROWS, N_COLS, bytes.into()).unwrap();
         let buffer = vec![0; CoarseMatrix::n_bytes(&w).unwrap()];
-        assert!(CoarseMatrix::new(&c, &w, &[], buffer).unwrap().is_none());
+        assert!(CoarseMatrix::new(&c, &w, &[], buffer).is_none());
     }
 
     #[test]

@@ -3,7 +3,8 @@
 use super::kernels::with_isa;
 use super::outputs::{Columns, for_each_columns};
 use super::{Activations, Compute, Layout, Matrix};
-use crate::simd::{Isa, PANEL_ROWS, PanelDots, TILE_ROWS};
+use crate::quant::BlockFormat;
+use crate::simd::{Isa, PANEL_ROWS, PanelDots, TILE_ROWS, TileDots};
 use std::ops::Range;
 
 /// Tokens that a tile of weights is multiplied with before the next tile is looked at.
@@ -45,7 +46,6 @@ pub fn matmul(c: &Compute, w: &Matrix, rows: Range<usize>, x: &mut Activations, 
 
 /// `out` = rows of `w`, which are interleaved, from `first_row` on times every token.
 fn dot_interleaved<I: Isa>(isa: I, w: &Matrix, first_row: usize, x: &Activations, mut out: Columns<'_>) {
-    let format = w.format();
     let mut dots = [[0.0; PANEL_ROWS]; PANEL_TOKENS];
     let rows = first_row + out.rows().start..first_row + out.rows().end;
     for p in rows.start / PANEL_ROWS..rows.end.div_ceil(PANEL_ROWS) {
@@ -54,10 +54,7 @@ fn dot_interleaved<I: Isa>(isa: I, w: &Matrix, first_row: usize, x: &Activations
         for first in (0..x.n_tokens()).step_by(PANEL_TOKENS) {
             let tokens = first..(first + PANEL_TOKENS).min(x.n_tokens());
             let dots = &mut dots[..tokens.len()];
-            match format.block_len() {
-                32 => isa.interleaved_q8(format, w.panel(p), x.q8_batch().tokens(tokens.clone()), dots),
-                _ => isa.interleaved_q8_k(format, w.panel(p), x.q8_k_batch().tokens(tokens.clone()), dots),
-            }
+            dot_interleaved_panel(isa, w, p, x, tokens.clone(), dots);
             for (token, dots) in tokens.zip(dots) {
                 let out = out.token(token, wanted.start - first_row..wanted.end - first_row);
                 match <&mut PanelDots>::try_from(&mut *out) {
@@ -95,7 +92,6 @@ fn dot_panels<I: Isa>(isa: I, w: &Matrix, first_row: usize, x: &Activations, mut
 
 /// The same for few tokens or float weights.
 fn dot_tiles<I: Isa>(isa: I, w: &Matrix, first_row: usize, x: &Activations, mut out: Columns<'_>) {
-    let format = w.format();
     let rows = out.rows();
     // A tile takes one row of each quarter, so that weights are read as four long streams: rows next to
     // each other would make the streams end before the hardware has learned to fetch ahead.
@@ -108,11 +104,7 @@ fn dot_tiles<I: Isa>(isa: I, w: &Matrix, first_row: usize, x: &Activations, mut 
         for first in (0..x.n_tokens()).step_by(TILE_TOKENS) {
             let tokens = first..(first + TILE_TOKENS).min(x.n_tokens());
             let dots = &mut dots[..tokens.len()];
-            match format.block_len() {
-                1 => isa.dot_float(format, tile, x.f32_batch().tokens(tokens.clone()), dots),
-                32 => isa.dot_q8(format, tile, x.q8_batch().tokens(tokens.clone()), dots),
-                _ => isa.dot_q8_k(format, tile, x.q8_k_batch().tokens(tokens.clone()), dots),
-            }
+            dot_tile(isa, w.format(), tile, x, tokens.clone(), dots);
             for (token, dots) in tokens.zip(dots) {
                 for (r, dot) in dots.iter().enumerate() {
                     if row_of(r) < rows.end {
@@ -121,5 +113,36 @@ fn dot_tiles<I: Isa>(isa: I, w: &Matrix, first_row: usize, x: &Activations, mut 
                 }
             }
         }
+    }
+}
+
+/// Products of the interleaved rows of panel `p` with `tokens`, into `dots` \[tokens\].
+pub(super) fn dot_interleaved_panel<I: Isa>(
+    isa: I,
+    w: &Matrix,
+    p: usize,
+    x: &Activations,
+    tokens: Range<usize>,
+    dots: &mut [PanelDots],
+) {
+    match w.format().block_len() {
+        32 => isa.interleaved_q8(w.format(), w.panel(p), x.q8_batch().tokens(tokens), dots),
+        _ => isa.interleaved_q8_k(w.format(), w.panel(p), x.q8_k_batch().tokens(tokens), dots),
+    }
+}
+
+/// Products of four rows in `format` with `tokens`, into `dots` \[tokens\].
+pub(super) fn dot_tile<I: Isa>(
+    isa: I,
+    format: BlockFormat,
+    rows: [&[u8]; TILE_ROWS],
+    x: &Activations,
+    tokens: Range<usize>,
+    dots: &mut [TileDots],
+) {
+    match format.block_len() {
+        1 => isa.dot_float(format, rows, x.f32_batch().tokens(tokens), dots),
+        32 => isa.dot_q8(format, rows, x.q8_batch().tokens(tokens), dots),
+        _ => isa.dot_q8_k(format, rows, x.q8_k_batch().tokens(tokens), dots),
     }
 }
