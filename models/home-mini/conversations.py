@@ -339,34 +339,39 @@ class Talk:
         return {"category": category, "tools": self.declared, "messages": self.messages, "calls": expected, "text": text}
 
 
+def turn(talk: Talk, about: float) -> None:
+    """A turn of training, or two that belong together; `about`: the share of those that ask what a thing is."""
+    rng = talk.rng
+    if rng.random() < about:
+        talk.about()
+        return
+    r = rng.random()
+    if r < 0.42:
+        talk.single()
+    elif r < 0.56:
+        talk.inquired()
+    elif r < 0.73:
+        talk.several()
+    elif r < 0.85:
+        talk.corrected()
+    elif r < 0.92:
+        talk.decline()
+    elif r < 0.97:
+        talk.absent()
+    else:
+        talk.small_talk()
+
+
 def conversation(rng: random.Random, assist: float, about: float) -> dict[str, Any]:
-    """A training conversation of several turns that share the home; `assist`: how often as Home Assistant has them, `about`: the share of turns
-    that ask what a thing is."""
+    """A conversation of several turns that share the home; `assist`: how often as Home Assistant has them, `about`: as in `turn`."""
     talk = Talk(rng, held_out=False, assist=assist > 0 and rng.random() < assist)
     for _ in range(rng.choice((6, 8, 10, 12, 14)) // (2 if talk.assist else 1)):
-        if rng.random() < about:
-            talk.about()
-            continue
-        r = rng.random()
-        if r < 0.42:
-            talk.single()
-        elif r < 0.56:
-            talk.inquired()
-        elif r < 0.73:
-            talk.several()
-        elif r < 0.85:
-            talk.corrected()
-        elif r < 0.92:
-            talk.decline()
-        elif r < 0.97:
-            talk.absent()
-        else:
-            talk.small_talk()
+        turn(talk, about)
     return talk.case("train")
 
 
 def generate(seed: int, split: str = "train", assist: float = 0.0, about: float = 0.1) -> Iterator[dict[str, Any]]:
-    """Endless training conversations, as `conversation` says, or the held-out cases (those of `seed` 0 are the published ones)."""
+    """Endless conversations of the training kind, as `conversation` says, or the held-out cases (those of `seed` 0 are the published ones)."""
     rng = random.Random(f"{split} {seed}")
     if split == "heldout":
         yield from held_out_cases(rng)
@@ -374,6 +379,32 @@ def generate(seed: int, split: str = "train", assist: float = 0.0, about: float 
         made = conversation(rng, assist, about)
         if any(m["role"] == "assistant" for m in made["messages"]):
             yield made
+
+
+# How many talks a home gets, of which training takes what fits.
+MOST_BRANCHES = 24
+
+
+def trees(seed: int, assist: float, about: float) -> Iterator[dict[str, Any]]:
+    """Endless homes with their tools, and of each many short talks that know nothing of each other: a `case` whose messages are the system's, and
+    `branches`, lists of the messages that follow on them."""
+    rng = random.Random(f"trees {seed}")
+    while True:
+        talk = Talk(rng, held_out=False, assist=assist > 0 and rng.random() < assist)
+        stem, branches = talk.messages, []
+        for _ in range(MOST_BRANCHES):
+            talk.messages = stem[:]
+            for _ in range(rng.choice((1, 1, 1, 1, 1, 1, 1, 2, 2, 4))):
+                turn(talk, about)
+            branch = talk.messages[len(stem) :]
+            calls = [i for i, m in enumerate(branch) if m.get("tool_calls")]
+            # What is said after a call is soon learned: half of the talks end with their last call.
+            if calls and rng.random() < 0.5:
+                branch = branch[: calls[-1] + 1]
+            if branch:
+                branches.append(branch)
+        talk.messages = stem
+        yield talk.case("train") | {"branches": branches}
 
 
 def held_out_cases(rng: random.Random, per_category: int = 30) -> Iterator[dict[str, Any]]:

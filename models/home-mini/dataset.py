@@ -1,8 +1,8 @@
-"""Token shards: conversations of a seed, encoded, for training.
+"""Token shards: homes of a seed with the talks about them, encoded, for training.
 
 `python dataset.py --shards 8` writes train-000.npz ... into the output folder, each from a seed of its own, so that any
-shard can be made again alone. A shard holds `ids` (uint16, all conversations in a row), `wanted` (bool, whether the model
-is to write this token) and `lengths` (int32, one for each conversation).
+shard can be made again alone. A shard holds `ids` (uint16, all homes in a row), `wanted` (bool, whether the model
+is to write this token), `branches` (uint8, 0 in the system's turn, then the number of the talk) and `lengths` (int32, one for each home).
 """
 
 import argparse
@@ -22,13 +22,15 @@ import words
 
 HERE = Path(__file__).parent
 OUT = Path(os.environ.get("PLED_CACHE", Path.home() / ".cache/pled-dev")) / "home-mini"
-CONVERSATIONS_PER_SHARD = 5000
-# From this shard on some conversations are as Home Assistant has them, which are longer: first come short ones.
+TREES_PER_SHARD = 5000
+# From this shard on some homes are as Home Assistant has them, whose prompts are longer: first come short ones.
 FIRST_ASSIST_SHARD = 3
 ASSIST_SHARE = 0.4
 # Turns that ask what a thing is: many in the first shard, so that reading the list is learned first.
 ABOUT_SHARES = (0.3, 0.07)
 LONGEST = 2048
+# Talks that a home has at least; of a prompt too long for them nothing would be learned.
+FEWEST_BRANCHES = 4
 
 
 def unseen() -> set[str]:
@@ -39,9 +41,9 @@ def unseen() -> set[str]:
     return set(re.findall("[A-Z][a-z]{2,}", " ".join(named))) - known
 
 
-def is_fit(case: dict, never: set[str]) -> bool:
-    """Whether a training conversation has none of the words in `never`."""
-    return never.isdisjoint(re.findall("[A-Z][a-z]+", json.dumps(case["messages"])))
+def is_fit(tools: list[dict], messages: list[dict], never: set[str]) -> bool:
+    """Whether training text has none of the words in `never`."""
+    return never.isdisjoint(re.findall("[A-Z][a-z]+", json.dumps([tools, messages])))
 
 
 def encode(tokenizer: Tokenizer, case: dict) -> tuple[list[int], list[bool]]:
@@ -55,25 +57,39 @@ def encode(tokenizer: Tokenizer, case: dict) -> tuple[list[int], list[bool]]:
     return ids, wanted
 
 
+def encode_tree(tokenizer: Tokenizer, tree: dict, never: set[str]) -> tuple[list[int], list[bool], list[int]] | None:
+    """Ids, whether each is the model's, and the branch of each, 0 for the stem; None where the stem is unfit or leaves no room."""
+    if not is_fit(tree["tools"], tree["messages"], never):
+        return None
+    ids, wanted = encode(tokenizer, tree)
+    n_stem, branches = len(ids), [0] * len(ids)
+    for messages in tree["branches"]:
+        if not is_fit([], messages, never):
+            continue
+        both = encode(tokenizer, tree | {"messages": [*tree["messages"], *messages]})
+        if len(ids) + len(both[0]) - n_stem > LONGEST:
+            break
+        branches += [branches[-1] + 1] * (len(both[0]) - n_stem)
+        ids += both[0][n_stem:]
+        wanted += both[1][n_stem:]
+    return (ids, wanted, branches) if branches[-1] >= FEWEST_BRANCHES else None
+
+
 def write_shard(number: int) -> None:
     path = OUT / f"train-{number:03}.npz"
     if path.exists():
         return
     tokenizer = Tokenizer.from_file(str(HERE / "tokenizer.json"))
-    all_ids: list[np.ndarray] = []
-    all_wanted: list[np.ndarray] = []
     never = unseen()
     assist = ASSIST_SHARE if number >= FIRST_ASSIST_SHARD else 0.0
     about = ABOUT_SHARES[min(number, 1)]
-    made = (case for case in conversations.generate(1000 + number, assist=assist, about=about) if is_fit(case, never))
-    for case in itertools.islice(made, CONVERSATIONS_PER_SHARD):
-        ids, wanted = encode(tokenizer, case)
-        all_ids.append(np.array(ids[:LONGEST], dtype=np.uint16))
-        all_wanted.append(np.array(wanted[:LONGEST], dtype=bool))
+    made = (encode_tree(tokenizer, tree, never) for tree in conversations.trees(1000 + number, assist, about))
+    kept = list(itertools.islice((one for one in made if one), TREES_PER_SHARD))
+    ids, wanted, branches = (np.concatenate([np.array(one[part], dtype) for one in kept]) for part, dtype in enumerate((np.uint16, bool, np.uint8)))
     temporary = path.with_suffix(".tmp.npz")
-    np.savez(temporary, ids=np.concatenate(all_ids), wanted=np.concatenate(all_wanted), lengths=np.array([len(a) for a in all_ids], dtype=np.int32))
+    np.savez(temporary, ids=ids, wanted=wanted, branches=branches, lengths=np.array([len(one[0]) for one in kept], dtype=np.int32))
     temporary.rename(path)
-    print(f"{path}: {sum(map(len, all_ids))} tokens, {sum(a.sum() for a in all_wanted)} wanted", flush=True)
+    print(f"{path}: {len(ids)} tokens, {wanted.sum()} wanted, {sum(one[2][-1] for one in kept)} talks", flush=True)
 
 
 def main() -> None:

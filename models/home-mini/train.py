@@ -77,16 +77,16 @@ def rate(step: int, steps: int) -> float:
     return min(1.0, (step + 1) / WARM_UP, 2 * (1 - step / steps) + 1e-3)
 
 
-def batches(first: int, worker: int) -> Iterator[tuple[tuple[Tensor, Tensor, Tensor] | None, int, int]]:
-    """From batch number `first` on, in an order that is always the same: a worker's part as ids, wanted positions and next ids, or None
-    where nothing of it is wanted; the whole batch's tokens, and how many of them are wanted."""
+def batches(first: int, worker: int) -> Iterator[tuple[tuple[Tensor, Tensor, Tensor, Tensor] | None, int, int]]:
+    """From batch number `first` on, in an order that is always the same: a worker's part as ids, branches, wanted positions and next ids, or
+    None where it has no part; the whole batch's tokens, and how many of them are wanted."""
     number = 0
     for shard in range(10_000):
         if worker == 0:
             dataset.write_shard(shard)
         dist.barrier()
         with np.load(dataset.OUT / f"train-{shard:03}.npz") as data:
-            ids, wanted, lengths = data["ids"].astype(np.int64), data["wanted"], data["lengths"]
+            ids, wanted, branches, lengths = data["ids"].astype(np.int64), data["wanted"], data["branches"].astype(np.int64), data["lengths"]
         starts = np.cumsum(lengths) - lengths
         rng = np.random.default_rng(shard)
         order = rng.permutation(len(lengths))
@@ -104,23 +104,25 @@ def batches(first: int, worker: int) -> Iterator[tuple[tuple[Tensor, Tensor, Ten
         for group in groups:
             number += 1
             if number > first:
-                rows = [(ids[starts[i] : starts[i] + lengths[i]], wanted[starts[i] : starts[i] + lengths[i]]) for i in group]
+                rows = [tuple(part[starts[i] : starts[i] + lengths[i]] for part in (ids, wanted, branches)) for i in group]
                 mine = rows[worker::N_WORKERS]
-                has_wanted = any(wanted.any() for _, wanted in mine)
-                yield _batch(mine) if has_wanted else None, sum(len(row) for row, _ in rows), sum(int(w.sum()) for _, w in rows)
+                yield _batch(mine) if mine else None, sum(len(row[0]) for row in rows), sum(int(row[1].sum()) for row in rows)
 
 
-def _batch(rows: list[tuple[np.ndarray, np.ndarray]]) -> tuple[Tensor, Tensor, Tensor]:
-    length = -(-max(len(ids) for ids, _ in rows) // shape.WINDOW) * shape.WINDOW
+def _batch(rows: list[tuple[np.ndarray, ...]]) -> tuple[Tensor, Tensor, Tensor, Tensor]:
+    length = -(-max(len(row[0]) for row in rows) // shape.WINDOW) * shape.WINDOW
     ids = torch.zeros(len(rows), length, dtype=torch.long)
-    positions = [np.flatnonzero(wanted) - 1 for _, wanted in rows]
+    # What fills up is a branch of its own.
+    branches = torch.full((len(rows), length), 255)
+    positions = [np.flatnonzero(wanted) - 1 for _, wanted, _ in rows]
     at = torch.full((len(rows), max(map(len, positions))), -1)
     following = []
-    for b, ((row, _), where) in enumerate(zip(rows, positions)):
+    for b, ((row, _, branch), where) in enumerate(zip(rows, positions)):
         ids[b, : len(row)] = torch.from_numpy(row)
+        branches[b, : len(row)] = torch.from_numpy(branch)
         at[b, : len(where)] = torch.from_numpy(where)
         following.append(row[where + 1])
-    return ids, at, torch.from_numpy(np.concatenate(following))
+    return ids, branches, at, torch.from_numpy(np.concatenate(following))
 
 
 def train(worker: int, args: argparse.Namespace) -> None:
@@ -145,9 +147,9 @@ def train(worker: int, args: argparse.Namespace) -> None:
             break
         sums = torch.zeros(2)
         if part:
-            ids, at, following = part
+            ids, branches, at, following = part
             with torch.autocast("cpu", torch.bfloat16):
-                logits = trained.logits(ids, at)
+                logits = trained.logits(ids, at, branches)
             loss = F.cross_entropy(logits, following, reduction="sum") / n_wanted
             loss.backward()
             sums = torch.stack((loss.detach(), (logits.argmax(-1) == following).sum() / n_wanted))
@@ -190,7 +192,7 @@ def add_up(parameters: list[nn.Parameter], sums: Tensor) -> None:
 
 def main() -> None:
     parser = argparse.ArgumentParser(description=__doc__)
-    parser.add_argument("--steps", type=int, default=6000)
+    parser.add_argument("--steps", type=int, default=6500)
     parser.add_argument("--stop", type=int, help="end at this step, as a cut would")
     parser.add_argument("--seed", type=int, default=2)
     args = parser.parse_args()

@@ -227,6 +227,6 @@ def timer_name(rng: random.Random, held_out: bool) -> str:
 
 def color(rng: random.Random, held_out: bool) -> str:
     """A color; in training many are words that name none."""
-    if held_out or rng.random() < 0.45:
+    if held_out or rng.random() < 0.6:
         return pick(rng, COLORS, held_out and rng.random() < 0.5)
     return rng.choice(("", "", "", "light ", "dark ", "warm ", "pale ")) + common(rng)
