@@ -74,10 +74,9 @@ fn run(c: &Compute, w: &Matrix, n_tokens: usize) -> f64 {
 
 /// Reads everything with wide additions.
 fn read_all(c: &Compute, bytes: &[u8]) {
-    let n_runs = bytes.len() / 4096;
-    c.pool.for_each_range(n_runs, 64, |runs| {
+    c.pool.for_each(bytes.chunks(1 << 20), |run| {
         let mut sums = [0_u64; 32];
-        for chunk in bytes[runs.start * 4096..runs.end * 4096].as_chunks::<256>().0 {
+        for chunk in run.as_chunks::<256>().0 {
             for (sum, b) in sums.iter_mut().zip(chunk.as_chunks::<8>().0) {
                 *sum = sum.wrapping_add(u64::from_le_bytes(*b));
             }

@@ -4,10 +4,10 @@ use super::Model;
 use super::forward::Span;
 use super::hparams::{HParams, LayerHParams, LayerKind};
 use super::probe::{Step, Work};
-use super::scratch::{MAX_SHARED_CONTEXTS, Row, Scratch};
+use super::scratch::{Angles, MAX_SHARED_CONTEXTS, Row, Scratch};
 use crate::ops::{
-    Compute, GroupSoftmax, Heads, MAX_GROUP, MAX_HEAD_DIM, add_rms_norm_rows, attend, attend_part, matmul,
-    parts, rms_norm_in_place, rms_norm_rows, rms_norm_unweighted, rotate,
+    Compute, GroupSoftmax, Heads, Kernels, MAX_GROUP, MAX_HEAD_DIM, add_rms_norm_rows, attend, attend_part,
+    matmul, parts, rms_norm_in_place, rms_norm_rows, rms_norm_unweighted, rotate,
 };
 use std::ops::Range;
 
@@ -36,22 +36,19 @@ pub(super) fn append_kv(model: &Model, i: usize, spans: &mut [Span<'_>], s: &mut
         None => v.copy_from_slice(k),
     }
     s.begin(Step::Small);
-    let (k, v) = (&mut s.k[..n], &mut s.v[..n]);
-    let angles = match layer.kind {
-        LayerKind::Sliding => &s.rope_sliding,
-        LayerKind::Full => &s.rope_full,
-    };
-    let tokens = s.rows.iter().zip(k.chunks_exact_mut(n_kv).zip(v.chunks_exact_mut(n_kv)));
-    for (row, (k, v)) in tokens {
-        let (cos, sin) = angles.of(row.index);
-        let heads = k.chunks_exact_mut(head_dim).zip(v.chunks_exact_mut(head_dim));
+    let (k, v, rows) = (&mut s.k[..n], &mut s.v[..n], &s.rows);
+    let angles = angles(layer.kind, &s.rope_sliding, &s.rope_full);
+    normalise_and_rotate(model, (rows, angles), layer.n_head_kv, &kv.k_norm, k);
+    let Compute { pool, kernels } = &*model.compute;
+    if hp.normalise_values {
+        pool.for_each_rows_mut(v, head_dim, |_, v| {
+            v.chunks_exact_mut(head_dim).for_each(|head| rms_norm_unweighted(*kernels, head, hp.rms_eps));
+        });
+    }
+    for (row, (k, v)) in rows.iter().zip(k.chunks_exact(n_kv).zip(v.chunks_exact(n_kv))) {
+        let heads = k.chunks_exact(head_dim).zip(v.chunks_exact(head_dim));
         for (head, (k, v)) in heads.enumerate() {
-            rms_norm_in_place(k, &kv.k_norm, hp.rms_eps);
-            rotate(k, cos, sin);
-            if hp.normalise_values {
-                rms_norm_unweighted(v, hp.rms_eps);
-            }
-            spans[row.span].kv.write(&model.compute.kernels, (i, head), row.position, k, v);
+            spans[row.span].kv.write(kernels, (i, head), row.position, k, v);
         }
     }
 }
@@ -71,7 +68,7 @@ pub(super) fn attend_and_add(model: &Model, i: usize, spans: &[Span<'_>], s: &mu
     s.begin(Step::Small);
     let y = &s.y[..n_tokens * n_embd];
     let h = &mut s.h[..n_tokens * n_embd];
-    add_rms_norm_rows(&model.compute.pool, h, y, &weights.post_attention_norm, hp.rms_eps);
+    add_rms_norm_rows(&model.compute, h, y, &weights.post_attention_norm, hp.rms_eps);
 }
 
 /// `s.q`: the queries of every token, normalised and rotated.
@@ -84,20 +81,37 @@ fn make_queries(model: &Model, i: usize, s: &mut Scratch) {
     s.begin_products(Step::Queries, [&weights.attn_q]);
     matmul(&model.compute, &weights.attn_q, 0..n_q, &mut s.x, &mut s.q[..n]);
     s.begin(Step::Small);
-    let angles = match layer.kind {
-        LayerKind::Sliding => &s.rope_sliding,
-        LayerKind::Full => &s.rope_full,
-    };
-    let rows = &s.rows;
-    model.compute.pool.for_each_rows_mut(&mut s.q[..n], n_q, |first, q| {
-        for (row, q) in rows[first..].iter().zip(q.chunks_exact_mut(n_q)) {
+    let angles = angles(layer.kind, &s.rope_sliding, &s.rope_full);
+    normalise_and_rotate(model, (&s.rows, angles), layer.n_head, &weights.attn_q_norm, &mut s.q[..n]);
+}
+
+/// Normalises each head of `x`, `[rows, n_heads, norm.len()]`, and turns it by the angles of its token.
+fn normalise_and_rotate(
+    model: &Model,
+    (rows, angles): (&[Row], &Angles),
+    n_heads: usize,
+    norm: &[f32],
+    x: &mut [f32],
+) {
+    let Compute { pool, kernels } = &*model.compute;
+    let n = n_heads * norm.len();
+    pool.for_each_rows_mut(x, n, |first, x| {
+        for (row, x) in rows[first..].iter().zip(x.chunks_exact_mut(n)) {
             let (cos, sin) = angles.of(row.index);
-            for head in q.chunks_exact_mut(layer.head_dim) {
-                rms_norm_in_place(head, &weights.attn_q_norm, hp.rms_eps);
-                rotate(head, cos, sin);
+            for head in x.chunks_exact_mut(norm.len()) {
+                rms_norm_in_place(*kernels, head, norm, model.hparams.rms_eps);
+                rotate(*kernels, head, cos, sin);
             }
         }
     });
+}
+
+/// Those of the two kinds of layers that belong to `kind`.
+fn angles<'a>(kind: LayerKind, sliding: &'a Angles, full: &'a Angles) -> &'a Angles {
+    match kind {
+        LayerKind::Sliding => sliding,
+        LayerKind::Full => full,
+    }
 }
 
 /// `s.x`: what each query head finds in the cache that layer `i` reads.
@@ -167,8 +181,11 @@ impl Look<'_> {
         let Compute { pool, kernels } = &*self.model.compute;
         let group = heads_together(self.layer, self.rows.len() * self.layer.n_head, pool.n_threads());
         let len = group * self.layer.head_dim;
-        pool.for_each_rows_mut(out, len, |first, outs| {
-            for (at, out) in (first..).zip(outs.chunks_exact_mut(len)) {
+        // Later tokens see more: they are shared in small pieces, and first, so that no long one is left at the end.
+        let per_task = pool.items_per_long_task(out.len() / len);
+        let tasks = out.chunks_mut(per_task * len).enumerate().rev();
+        pool.for_each(tasks, |(task, outs)| {
+            for (at, out) in (task * per_task..).zip(outs.chunks_exact_mut(len)) {
                 let head = at * group;
                 attend(kernels, &self.heads(head, group), self.positions(head), out);
             }
@@ -198,7 +215,7 @@ impl Look<'_> {
             let n = parts_of(token).len() * groups;
             for (g, out) in out.chunks_exact_mut(len).enumerate() {
                 let parts = (done + g..done + n).step_by(groups);
-                merge_parts(head_dim, parts.map(|i| (&softmax[i], &sums[i * len..][..len])), out);
+                merge_parts(*kernels, head_dim, parts.map(|i| (&softmax[i], &sums[i * len..][..len])), out);
             }
             done += n;
         }
@@ -207,6 +224,7 @@ impl Look<'_> {
 
 /// Merges what is known of the parts of a group of heads, in their order, into `out` `[n_q, head_dim]`.
 fn merge_parts<'a>(
+    kernels: Kernels,
     head_dim: usize,
     mut parts: impl Iterator<Item = (&'a GroupSoftmax, &'a [f32])>,
     out: &mut [f32],
@@ -215,7 +233,7 @@ fn merge_parts<'a>(
     let mut all = *first;
     out.copy_from_slice(sums);
     for (later, sums) in parts {
-        all.add(head_dim, out, later, sums);
+        all.add(kernels, head_dim, out, later, sums);
     }
     all.divide(head_dim, out);
 }

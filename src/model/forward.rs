@@ -13,6 +13,9 @@ use super::scratch::{Row, Scratch};
 use super::{Model, attention, mlp, per_layer};
 use crate::ops::{matmul, matmul_greatest, rms_norm_rows, scale, soft_cap};
 
+/// Values that a thread scales at least: fewer are done before another one has heard of them.
+pub(super) const SCALED_PIECE: usize = 4096;
+
 /// Which of a span's tokens get logits.
 #[derive(Debug, Clone, Copy, PartialEq, Eq)]
 pub enum Want {
@@ -125,7 +128,8 @@ pub fn forward<'s>(
         per_layer::add_input(model, i, s);
         if let Some(factor) = &model.weights.layers[i].layer_output_scale {
             s.begin(Step::Small);
-            scale(&mut s.h[..s.rows.len() * model.hparams.n_embd], factor[0]);
+            let h = &mut s.h[..s.rows.len() * model.hparams.n_embd];
+            model.compute.pool.for_each_chunk_mut(h, SCALED_PIECE, |_, h| scale(h, factor[0]));
         }
     }
     for span in spans {
@@ -181,13 +185,11 @@ fn plan(model: &Model, spans: &[Span<'_>], s: &mut Scratch) -> Result<(), Forwar
             if wanted {
                 s.wanted.push(row.index);
             }
-            let (cos, sin) = s.rope_sliding.of_mut(row.index);
-            hp.rope_sliding.angles(row.position, cos, sin);
-            let (cos, sin) = s.rope_full.of_mut(row.index);
-            hp.rope_full.angles(row.position, cos, sin);
             s.rows.push(row);
         }
     }
+    s.rope_sliding.fill(&model.compute.pool, &hp.rope_sliding, &s.rows);
+    s.rope_full.fill(&model.compute.pool, &hp.rope_full, &s.rows);
     Ok(())
 }
 
@@ -200,11 +202,15 @@ fn greatest(spans: &[Span<'_>]) -> Option<usize> {
 /// `h = embedding(token) * sqrt(n_embd)`.
 fn embed(model: &Model, spans: &[Span<'_>], s: &mut Scratch) {
     let n_embd = model.hparams.n_embd;
-    let ids = spans.iter().flat_map(|span| span.tokens);
-    for (h, id) in s.h.chunks_exact_mut(n_embd).zip(ids) {
-        model.weights.token_embd.dequantize_row(*id as usize, h);
-    }
-    scale(&mut s.h[..s.n_batch * n_embd], (n_embd as f32).sqrt());
+    let rows = &s.rows;
+    model.compute.pool.for_each_rows_mut(&mut s.h[..s.n_batch * n_embd], n_embd, |first, h| {
+        for (row, h) in rows[first..].iter().zip(h.chunks_exact_mut(n_embd)) {
+            let span = &spans[row.span];
+            let id = span.tokens[row.position - span.kv.n_tokens()];
+            model.weights.token_embd.dequantize_row(id as usize, h);
+            scale(h, (n_embd as f32).sqrt());
+        }
+    });
 }
 
 /// Final norm, output head and soft-cap of the tokens that came through.

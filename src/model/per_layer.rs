@@ -7,7 +7,7 @@
 
 use super::Model;
 use super::error::RowError;
-use super::forward::RowSource;
+use super::forward::{RowSource, SCALED_PIECE};
 use super::probe::{Step, Work};
 use super::scratch::Scratch;
 use crate::ops::{add_rms_norm_rows, gelu_mul, matmul, rms_norm_in_place, scale};
@@ -28,10 +28,13 @@ pub(super) fn project_embeddings(model: &Model, s: &mut Scratch) {
         multiply_adds: (n_embd * (rows.len() * n_low + n_high)) as u64,
         ..Work::of(Step::PerLayerProjection, [&weights.model_proj], rows.len())
     });
-    s.x.reset(n_tokens, n_embd).copy_from_slice(&s.h[..n_tokens * n_embd]);
+    let h = &s.h[..n_tokens * n_embd];
+    s.x.fill(&model.compute, [n_tokens, n_embd], n_embd, weights.model_proj.format(), |start, x| {
+        x.copy_from_slice(&h[start..][..n_embd]);
+    });
     let low = &mut s.inputs_low[..n_tokens * n_low];
     matmul(&model.compute, &weights.model_proj, 0..n_low, &mut s.x, low);
-    scale(low, factor);
+    model.compute.pool.for_each_chunk_mut(low, SCALED_PIECE, |_, low| scale(low, factor));
 
     if s.wanted.len() < n_tokens {
         let x = s.x.reset(s.wanted.len(), n_embd);
@@ -54,7 +57,7 @@ pub(super) fn add_rows(model: &Model, source: &mut dyn RowSource, s: &mut Scratc
     let n_low = hp.last_kv_layer() * n_slice;
     let complete = |inputs: &mut [f32], row: &[f32]| {
         for (input, row) in inputs.chunks_exact_mut(n_slice).zip(row.chunks_exact(n_slice)) {
-            rms_norm_in_place(input, &weights.proj_norm, hp.rms_eps);
+            rms_norm_in_place(model.compute.kernels, input, &weights.proj_norm, hp.rms_eps);
             for (b, a) in input.iter_mut().zip(row) {
                 *b = (a * (n_slice as f32).sqrt() + *b) * FRAC_1_SQRT_2;
             }
@@ -107,5 +110,5 @@ pub(super) fn add_input(model: &Model, i: usize, s: &mut Scratch) {
     s.begin(Step::Small);
     let y = &s.y[..n_tokens * n_embd];
     let h = &mut s.h[..n_tokens * n_embd];
-    add_rms_norm_rows(&model.compute.pool, h, y, &weights.post_norm, hp.rms_eps);
+    add_rms_norm_rows(&model.compute, h, y, &weights.post_norm, hp.rms_eps);
 }

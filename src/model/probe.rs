@@ -26,10 +26,8 @@ pub enum Step {
     Attention,
     /// Output products of attention.
     AttentionOutput,
-    /// Gate and up products of the MLP.
+    /// Gate and up products of the MLP, and the GELU of the one times the other.
     GateUp,
-    /// GELU of the gate times up.
-    Gelu,
     /// Down products of the MLP.
     Down,
     /// Both products that add a layer's per-layer input.
@@ -53,7 +51,6 @@ impl Step {
             Self::Attention => "attention",
             Self::AttentionOutput => "attention_output",
             Self::GateUp => "gate_up",
-            Self::Gelu => "gelu",
             Self::Down => "down",
             Self::LayerInput => "layer_input",
             Self::Head => "head",

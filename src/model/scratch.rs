@@ -4,7 +4,7 @@ use super::error::OutOfMemory;
 use super::hparams::HParams;
 use super::probe::{Probe, Step, Work};
 use super::zeroed::zeroed;
-use crate::ops::{Activations, GreatestScratch, GroupSoftmax, MAX_PARTS, Matrix};
+use crate::ops::{Activations, GreatestScratch, GroupSoftmax, MAX_PARTS, Matrix, Pool, RopeFrequencies};
 
 /// Tokens whose contexts are shared by threads, at most: with more of them every thread has heads enough.
 pub(super) const MAX_SHARED_CONTEXTS: usize = 4;
@@ -53,10 +53,10 @@ pub struct Scratch {
     pub(super) k: Vec<f32>,
     /// Values before they are cached, the same shape.
     pub(super) v: Vec<f32>,
-    /// `[T, n_ff]`, or `[T, n_embd_per_layer]`.
+    /// Gates of per-layer inputs, `[T, n_embd_per_layer]`.
     pub(super) gate: Vec<f32>,
-    /// `[T, n_ff]`.
-    pub(super) up: Vec<f32>,
+    /// What is between the products of the MLP, `[T, n_ff]`.
+    pub(super) hidden: Activations,
     /// Per-layer inputs of layers below `c`, `[T, c, n_embd_per_layer]`.
     pub(super) inputs_low: Vec<f32>,
     /// Per-layer inputs of layers from `c`, `[W, n_layer - c, n_embd_per_layer]`.
@@ -91,9 +91,15 @@ impl Angles {
         (&self.cos[place.clone()], &self.sin[place])
     }
 
-    pub(super) fn of_mut(&mut self, index: usize) -> (&mut [f32], &mut [f32]) {
-        let place = index * self.n_pairs..(index + 1) * self.n_pairs;
-        (&mut self.cos[place.clone()], &mut self.sin[place])
+    /// Computes them for `rows`, which are those of the batch in order.
+    pub(super) fn fill(&mut self, pool: &Pool, frequencies: &RopeFrequencies, rows: &[Row]) {
+        let (n, per_task) = (self.n_pairs, pool.items_per_task(rows.len()));
+        let tasks = self.cos.chunks_mut(per_task * n).zip(self.sin.chunks_mut(per_task * n));
+        pool.for_each(tasks.zip(rows.chunks(per_task)), |((cos, sin), rows)| {
+            for ((cos, sin), row) in cos.chunks_exact_mut(n).zip(sin.chunks_exact_mut(n)).zip(rows) {
+                frequencies.angles(row.position, cos, sin);
+            }
+        });
     }
 }
 
@@ -124,8 +130,8 @@ impl Scratch {
             part_softmax: zeroed(n_parts.saturating_mul(widest(|l| l.n_head)))?,
             k: of_tokens(n_kv)?,
             v: of_tokens(n_kv)?,
-            gate: of_tokens(n_ff.max(hp.n_embd_per_layer))?,
-            up: of_tokens(n_ff)?,
+            gate: of_tokens(hp.n_embd_per_layer)?,
+            hidden: Activations::with_capacity(max_tokens, n_ff),
             inputs_low: of_tokens(n_low)?,
             inputs_high: of_wanted(n_high)?,
             table_row: zeroed(hp.n_embd_per_layer_row())?,
@@ -133,7 +139,7 @@ impl Scratch {
             rope_full: Angles::new(max_tokens, hp.rope_full.n_pairs())?,
             logits: of_wanted(hp.n_vocab)?,
             search: GreatestScratch::with_capacity(hp.n_vocab),
-            x: Activations::with_capacity(max_tokens, hp.n_embd.max(n_q).max(n_ff)),
+            x: Activations::with_capacity(max_tokens, hp.n_embd.max(n_q)),
             probe: None,
         })
     }

@@ -2,8 +2,10 @@
 
 use super::Compute;
 use super::kernels::with_isa;
+use super::outputs::split_columns;
 use crate::quant::BlockFormat;
 use crate::simd::{F32Batch, Isa, Q8Batch, Q8KBatch};
+use std::ops::Range;
 
 /// Activations \[n_tokens, n_cols\] of one product or of several that share their input.
 ///
@@ -13,11 +15,16 @@ use crate::simd::{F32Batch, Isa, Q8Batch, Q8KBatch};
 pub struct Activations {
     n_tokens: usize,
     n_cols: usize,
+    /// Whether `x` holds them, and not a quantised form alone.
+    has_values: bool,
     /// [n_tokens, n_cols], and what is left from before behind it; likewise the buffers of quantised forms.
     x: Vec<f32>,
     q8: Q8,
     q8_k: Q8K,
 }
+
+/// Takes the values of some columns of a token: token, columns, values.
+pub(super) type Store<'a> = dyn FnMut(usize, Range<usize>, &[f32]) + 'a;
 
 /// A scale for each 32 columns.
 #[derive(Debug, Default)]
@@ -62,9 +69,14 @@ impl Activations {
     /// Makes it [n_tokens, n_cols], forgets the quantised forms and hands out the values to be
     /// overwritten: what they hold is left from before.
     pub fn reset(&mut self, n_tokens: usize, n_cols: usize) -> &mut [f32] {
-        (self.n_tokens, self.n_cols) = (n_tokens, n_cols);
-        (self.q8.ready, self.q8_k.ready) = (false, false);
+        self.forget([n_tokens, n_cols]);
+        self.has_values = true;
         first(&mut self.x, n_tokens * n_cols)
+    }
+
+    fn forget(&mut self, [n_tokens, n_cols]: [usize; 2]) {
+        (self.n_tokens, self.n_cols) = (n_tokens, n_cols);
+        (self.has_values, self.q8.ready, self.q8_k.ready) = (false, false, false);
     }
 
     /// Number of tokens.
@@ -94,6 +106,63 @@ impl Activations {
         self.compute_and_quantise(c, piece_len, format, compute);
     }
 
+    /// Makes it [n_tokens, n_cols] for weights in `format` alone, on all threads: `compute` gets ranges of `task_len` columns, the last
+    /// one perhaps shorter, and a function that takes the values of some of these columns for one token.
+    ///
+    /// # Panics
+    /// If rows or ranges are not whole blocks of the format.
+    pub(super) fn fill_columns(
+        &mut self,
+        c: &Compute,
+        [n_tokens, n_cols]: [usize; 2],
+        task_len: usize,
+        format: BlockFormat,
+        compute: impl Fn(Range<usize>, &mut Store<'_>) + Sync,
+    ) {
+        let (n, block_len) = (n_tokens * n_cols, format.block_len());
+        assert!(n_cols.is_multiple_of(block_len) && task_len.is_multiple_of(block_len));
+        self.forget([n_tokens, n_cols]);
+        let part = |columns: &Range<usize>, len: usize| columns.start / len..columns.end / len;
+        match block_len {
+            32 => {
+                let Q8 { q, d, sums, ready } = &mut self.q8;
+                let d = split_columns(first(d, n / 32), n_cols / 32, task_len / 32);
+                let sums = split_columns(first(sums, n / 32), n_cols / 32, task_len / 32);
+                let tasks = split_columns(first(q, n), n_cols, task_len).zip(d.zip(sums));
+                c.pool.for_each(tasks, |(mut q, (mut d, mut sums))| {
+                    compute(q.range(), &mut |token, columns, x| {
+                        let (d, sums) =
+                            (d.token(token, part(&columns, 32)), sums.token(token, part(&columns, 32)));
+                        with_isa!(c.kernels, isa => isa.quantize_q8(x, q.token(token, columns), d, sums));
+                    });
+                });
+                *ready = true;
+            }
+            256 => {
+                let Q8K { q, d, sums, ready } = &mut self.q8_k;
+                let d = split_columns(first(d, n / 256), n_cols / 256, task_len / 256);
+                let sums = split_columns(first(sums, n / 16), n_cols / 16, task_len / 16);
+                let tasks = split_columns(first(q, n), n_cols, task_len).zip(d.zip(sums));
+                c.pool.for_each(tasks, |(mut q, (mut d, mut sums))| {
+                    compute(q.range(), &mut |token, columns, x| {
+                        let (d, sums) =
+                            (d.token(token, part(&columns, 256)), sums.token(token, part(&columns, 16)));
+                        with_isa!(c.kernels, isa => isa.quantize_q8_k(x, q.token(token, columns), d, sums));
+                    });
+                });
+                *ready = true;
+            }
+            _ => {
+                self.has_values = true;
+                c.pool.for_each(split_columns(first(&mut self.x, n), n_cols, task_len), |mut values| {
+                    compute(values.range(), &mut |token, columns, x| {
+                        values.token(token, columns).copy_from_slice(x)
+                    });
+                });
+            }
+        }
+    }
+
     /// Quantises for weights in `format`, if that is not done.
     pub(super) fn prepare(&mut self, c: &Compute, format: BlockFormat) {
         let is_ready = match format.block_len() {
@@ -118,6 +187,7 @@ impl Activations {
         if n == 0 {
             return;
         }
+        assert!(self.has_values, "values that were quantised at once, for weights of another kind");
         let x = &mut self.x[..n];
         match block_len {
             32 => {
@@ -156,6 +226,7 @@ impl Activations {
 
     /// For weights in float formats.
     pub(super) fn f32_batch(&self) -> F32Batch<'_> {
+        assert!(self.has_values, "values that were quantised at once, for weights of another kind");
         F32Batch { n_cols: self.n_cols, x: &self.x[..self.n_tokens * self.n_cols] }
     }
 

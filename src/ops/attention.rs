@@ -8,8 +8,9 @@
 //! in the ring, nor on how a prompt was cut into chunks, nor on who computes a part: all agree bit for bit.
 
 use super::Kernels;
-use super::elementwise::{exp, exp_less, scale_and_greatest};
-use crate::simd::F16Rows;
+use super::elementwise::{self, exp};
+use super::kernels::with_isa;
+use crate::simd::{F16Rows, Isa};
 use half::f16;
 use std::ops::Range;
 
@@ -77,12 +78,14 @@ impl<'a> HeadRing<'a> {
         [start..end.min(self.n_slots), 0..end.saturating_sub(self.n_slots)]
     }
 
-    /// Dot products of the vectors in `slots` with each of `q`, `[n_q, head_dim]`, into `out`, `[n_q, n]`.
-    fn dots(&self, kernels: &Kernels, slots: Range<usize>, q: &[f32], out: &mut [f32]) {
+    /// Dot products of the vectors in `slots` with each of `q`, `[n_q, head_dim]`, into `out`, `[n_q, n]`. Those in the same slots of
+    /// `next` are read soon.
+    fn dots(&self, kernels: &Kernels, slots: Range<usize>, next: &Self, q: &[f32], out: &mut [f32]) {
         let place = slots.start * self.head_dim..slots.end * self.head_dim;
         match self.data {
             RingData::F16(data) => {
-                kernels.dots_f16(F16Rows { n_cols: self.head_dim, rows: &data[place] }, q, out);
+                let next = if let RingData::F16(data) = next.data { &data[place.clone()] } else { &[] };
+                kernels.dots_f16(F16Rows { n_cols: self.head_dim, rows: &data[place], next }, q, out);
             }
             RingData::F32(data) => {
                 let vectors = data[place].chunks_exact(self.head_dim);
@@ -112,7 +115,7 @@ impl<'a> HeadRing<'a> {
         let place = slots.start * self.head_dim..slots.end * self.head_dim;
         match self.data {
             RingData::F16(data) => {
-                let rows = F16Rows { n_cols: self.head_dim, rows: &data[place] };
+                let rows = F16Rows { n_cols: self.head_dim, rows: &data[place], next: &[] };
                 kernels.add_weighted_f16(weights, rows, out);
             }
             RingData::F32(data) => {
@@ -157,7 +160,7 @@ impl HeadRing<'_> {
             let place = start * n_cols..slots.end.min(start + together) * n_cols;
             let halves = &mut halves[..place.len()];
             kernels.widen_q8(&codes[place.clone()], &scales[place.start / 32..place.end / 32], halves);
-            f(start - slots.start, F16Rows { n_cols, rows: halves });
+            f(start - slots.start, F16Rows { n_cols, rows: halves, next: &[] });
         }
     }
 }
@@ -193,7 +196,7 @@ pub fn attend(kernels: &Kernels, heads: &Heads<'_>, positions: Range<usize>, out
         let sums = &mut sums[..out.len()];
         for part in parts {
             let later = attend_part(kernels, heads, part, sums);
-            softmax.add(head_dim, out, &later, sums);
+            softmax.add(*kernels, head_dim, out, &later, sums);
         }
     }
     softmax.divide(head_dim, out);
@@ -236,13 +239,9 @@ pub fn attend_part(
         let [n_first, n_second] = [runs[0].len(), runs[1].len()];
         let (first, second) = scores.split_at_mut(n_q * n_first);
         let second = &mut second[..n_q * n_second];
-        keys.dots(kernels, runs[0].clone(), q, first);
-        keys.dots(kernels, runs[1].clone(), q, second);
-        for (i, sums) in sums.chunks_exact_mut(head_dim).enumerate() {
-            let (first, second) =
-                (&mut first[i * n_first..][..n_first], &mut second[i * n_second..][..n_second]);
-            softmax.0[i].weigh(*kernels, [first, second], scale, sums);
-        }
+        keys.dots(kernels, runs[0].clone(), &values, q, first);
+        keys.dots(kernels, runs[1].clone(), &values, q, second);
+        softmax.weigh(*kernels, [&mut *first, &mut *second], n_q, scale, sums);
         values.add_weighted(kernels, first, runs[0].clone(), sums);
         values.add_weighted(kernels, second, runs[1].clone(), sums);
     }
@@ -254,18 +253,74 @@ pub fn attend_part(
 pub struct GroupSoftmax([Softmax; MAX_GROUP]);
 
 impl GroupSoftmax {
-    /// Adds what is known of later positions: `later_sums` belongs to `later` as `sums`, `[n_q, head_dim]`, does to `self`.
-    pub fn add(&mut self, head_dim: usize, sums: &mut [f32], later: &Self, later_sums: &[f32]) {
-        let sums = sums.chunks_exact_mut(head_dim).zip(later_sums.chunks_exact(head_dim));
-        for ((softmax, later), (sums, later_sums)) in self.0.iter_mut().zip(&later.0).zip(sums) {
-            softmax.add(sums, *later, later_sums);
+    /// Turns the dot products of a block, those of its two `runs`, `[n_q, n]` each, into weights, and brings `sums`, `[n_q, head_dim]`,
+    /// to the new maxima. Where the ring begins anew within the block changes no bit.
+    fn weigh(
+        &mut self,
+        kernels: Kernels,
+        mut runs: [&mut [f32]; 2],
+        n_q: usize,
+        scale: f32,
+        sums: &mut [f32],
+    ) {
+        let n = runs.each_ref().map(|run| run.len() / n_q);
+        if n[0] == BLOCK {
+            return self.weigh_blocks(kernels, runs[0].as_chunks_mut().0, BLOCK, scale, sums);
         }
+        let places = [0..n[0], n[0]..n[0] + n[1]];
+        let mut blocks = [[0.0; BLOCK]; MAX_GROUP];
+        for ((run, n), place) in runs.iter().zip(n).zip(&places) {
+            for i in 0..n_q {
+                blocks[i][place.clone()].copy_from_slice(&run[i * n..][..n]);
+            }
+        }
+        self.weigh_blocks(kernels, &mut blocks[..n_q], n[0] + n[1], scale, sums);
+        for ((run, n), place) in runs.iter_mut().zip(n).zip(&places) {
+            for i in 0..n_q {
+                run[i * n..][..n].copy_from_slice(&blocks[i][place.clone()]);
+            }
+        }
+    }
+
+    /// The same for the first `n` dot products of each head's block.
+    fn weigh_blocks(
+        &mut self,
+        kernels: Kernels,
+        blocks: &mut [[f32; BLOCK]],
+        n: usize,
+        scale: f32,
+        sums: &mut [f32],
+    ) {
+        let head_dim = sums.len() / blocks.len();
+        let heads = self.0.iter_mut().zip(blocks).zip(sums.chunks_exact_mut(head_dim));
+        with_isa!(kernels, isa => isa.run(|| {
+            for ((softmax, block), sums) in heads {
+                softmax.weigh(block, n, scale, sums);
+            }
+        }));
+    }
+
+    /// Adds what is known of later positions: `later_sums` belongs to `later` as `sums`, `[n_q, head_dim]`, does to `self`.
+    pub fn add(
+        &mut self,
+        kernels: Kernels,
+        head_dim: usize,
+        sums: &mut [f32],
+        later: &Self,
+        later_sums: &[f32],
+    ) {
+        let sums = sums.chunks_exact_mut(head_dim).zip(later_sums.chunks_exact(head_dim));
+        with_isa!(kernels, isa => isa.run(|| {
+            for ((softmax, later), (sums, later_sums)) in self.0.iter_mut().zip(&later.0).zip(sums) {
+                softmax.add(sums, *later, later_sums);
+            }
+        }));
     }
 
     /// Turns sums, `[n_q, head_dim]`, into means: what attention gives.
     pub fn divide(&self, head_dim: usize, sums: &mut [f32]) {
         for (softmax, sums) in self.0.iter().zip(sums.chunks_exact_mut(head_dim)) {
-            super::elementwise::scale(sums, 1.0 / softmax.total);
+            elementwise::scale(sums, 1.0 / softmax.total);
         }
     }
 }
@@ -285,28 +340,27 @@ impl Default for Softmax {
 }
 
 impl Softmax {
-    /// Turns the next dot products into weights, and brings what was summed so far into `out` to the new maximum.
-    fn weigh(&mut self, kernels: Kernels, mut dots: [&mut [f32]; 2], scale: f32, out: &mut [f32]) {
-        let mut maximum = self.maximum;
-        for dots in &mut dots {
-            // A NaN score becomes the maximum, and so reaches the output.
-            maximum = scale_and_greatest(kernels, dots, scale, maximum);
-        }
+    /// Turns the next dot products, the first `n` of `block`, into weights, and brings what was summed so far to the new maximum.
+    #[inline(always)]
+    fn weigh(&mut self, block: &mut [f32; BLOCK], n: usize, scale: f32, sums: &mut [f32]) {
+        elementwise::scale(block, scale);
+        block[n..].fill(f32::NEG_INFINITY);
+        let maximum = greater(self.maximum, reduce(block, greater));
         if maximum != self.maximum {
             let shrink = exp(self.maximum - maximum);
             self.total *= shrink;
-            super::elementwise::scale(out, shrink);
+            elementwise::scale(sums, shrink);
             self.maximum = maximum;
         }
-        for scores in dots {
-            exp_less(kernels, scores, maximum);
-            for weight in scores.iter() {
-                self.total += *weight;
-            }
+        for weight in &mut *block {
+            *weight = exp(*weight - maximum);
         }
+        block[n..].fill(0.0);
+        self.total += reduce(block, |a, b| a + b);
     }
 
     /// Brings both to the greater maximum and adds them up.
+    #[inline(always)]
     fn add(&mut self, sums: &mut [f32], later: Self, later_sums: &[f32]) {
         let maximum =
             if later.maximum > self.maximum || later.maximum.is_nan() { later.maximum } else { self.maximum };
@@ -317,6 +371,25 @@ impl Softmax {
             *sum = own * *sum + other * later;
         }
     }
+}
+
+/// The greater number; a NaN is greater than anything and stays, and so reaches the output.
+#[inline(always)]
+fn greater(a: f32, b: f32) -> f32 {
+    if b > a || b.is_nan() { b } else { a }
+}
+
+/// All numbers of a block, joined by `join`: in lanes first, which do not wait for each other, and then those.
+#[inline(always)]
+fn reduce(block: &[f32; BLOCK], join: impl Fn(f32, f32) -> f32) -> f32 {
+    let (eights, _) = block.as_chunks::<8>();
+    let mut lanes = eights[0];
+    for eight in &eights[1..] {
+        for (lane, v) in lanes.iter_mut().zip(eight) {
+            *lane = join(*lane, *v);
+        }
+    }
+    lanes[1..].iter().fold(lanes[0], |a, b| join(a, *b))
 }
 
 #[cfg(test)]
@@ -472,8 +545,46 @@ mod tests {
     }
 
     #[test]
+    fn where_the_ring_begins_anew_changes_no_bit() {
+        let (head_dim, n_slots, len) = (32, 80, 77);
+        let (k, v) = (wave(len * head_dim, 0.7, 2.0), wave(len * head_dim, 0.13, 3.0));
+        let q: Vec<f32> = (0..3 * head_dim).map(|i| (i as f32).cos()).collect();
+        for kernels in Kernels::available() {
+            let answer = |k: &[f16], v: &[f16], positions| {
+                let ring = |x| HeadRing::new(RingData::F16(x), head_dim);
+                let mut out = vec![7.0; q.len()];
+                attend(&kernels, &heads(&q, ring(k), ring(v)), positions, &mut out);
+                out
+            };
+            let want = answer(&k, &v, 0..len);
+            for start in 0..n_slots {
+                let in_ring = |x: &[f16]| {
+                    let mut ring = vec![f16::NAN; n_slots * head_dim];
+                    for (i, x) in x.chunks_exact(head_dim).enumerate() {
+                        ring[(start + i) % n_slots * head_dim..][..head_dim].copy_from_slice(x);
+                    }
+                    ring
+                };
+                let got = answer(&in_ring(&k), &in_ring(&v), start..start + len);
+                assert_eq!(got, want, "{} from {start}", kernels.name());
+            }
+        }
+    }
+
+    #[test]
+    fn the_greatest_is_found_wherever_it_stands() {
+        for at in 0..BLOCK {
+            let mut block: [f32; BLOCK] = std::array::from_fn(|i| -(i as f32));
+            block[at] = 3.0;
+            assert_eq!(reduce(&block, greater), 3.0);
+            block[at] = f32::NAN;
+            assert!(greater(5.0, reduce(&block, greater)).is_nan());
+        }
+    }
+
+    #[test]
     fn not_a_number_reaches_the_output() {
-        for at in [35, 700] {
+        for at in (0..40).chain([700]) {
             assert_nan_reaches_the_output(at);
         }
     }

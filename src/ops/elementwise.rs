@@ -35,36 +35,6 @@ pub(super) fn exp(x: f32) -> f32 {
     y * power(half) * power(n - half)
 }
 
-/// `x[i] = e^(x[i] - less)`, in place.
-pub(super) fn exp_less(kernels: Kernels, x: &mut [f32], less: f32) {
-    with_isa!(kernels, isa => isa.run(|| {
-        for v in x {
-            *v = exp(*v - less);
-        }
-    }));
-}
-
-/// Multiplies `x` by `factor`, in place. Returns the greatest of the products and `least`; NaN if one of them is.
-pub(super) fn scale_and_greatest(kernels: Kernels, x: &mut [f32], factor: f32, least: f32) -> f32 {
-    // A NaN is greater than anything and stays.
-    let greater = |a: f32, b: f32| if b > a || b.is_nan() { b } else { a };
-    with_isa!(kernels, isa => isa.run(|| {
-        let mut lanes = [least; 8];
-        let (eights, rest) = x.as_chunks_mut::<8>();
-        for eight in eights {
-            for (lane, v) in lanes.iter_mut().zip(eight) {
-                *v *= factor;
-                *lane = greater(*lane, *v);
-            }
-        }
-        for v in rest {
-            *v *= factor;
-            lanes[0] = greater(lanes[0], *v);
-        }
-        lanes.into_iter().fold(least, greater)
-    }))
-}
-
 /// The tanh form of GELU: `0.5 z (1 + tanh(sqrt(2/pi) (z + 0.044715 z^3)))`.
 ///
 /// Evaluated as `z / (1 + e^(-2u))`, which is the same since `(1 + tanh u) / 2 = 1 / (1 + e^(-2u))`.
@@ -104,6 +74,7 @@ pub fn soft_cap(kernels: Kernels, x: &mut [f32], cap: f32) {
 }
 
 /// `x[i] *= factor`.
+#[inline]
 pub fn scale(x: &mut [f32], factor: f32) {
     for v in x {
         *v *= factor;
@@ -163,30 +134,10 @@ mod tests {
             soft_cap(kernels, &mut capped, 30.0);
             let mut product = vec![0.0; x.len()];
             gelu_mul(kernels, &x, &capped, &mut product);
-            let mut powers = x.clone();
-            exp_less(kernels, &mut powers, 3.0);
-            (bits(&capped), bits(&product), bits(&powers))
+            (bits(&capped), bits(&product))
         };
         for kernels in Kernels::available() {
             assert!(of(kernels) == of(Kernels::scalar()), "{}", kernels.name());
-        }
-    }
-
-    #[test]
-    fn the_greatest_is_found_wherever_it_stands() {
-        for kernels in Kernels::available() {
-            for n in 0..35 {
-                let ramp = |at: usize, v: f32| -> Vec<f32> {
-                    (0..n).map(|i| if i == at { v } else { -(i as f32) }).collect()
-                };
-                assert_eq!(scale_and_greatest(kernels, &mut ramp(n, 0.0), 2.0, 1.0), 1.0);
-                for at in 0..n {
-                    let mut x = ramp(at, 3.0);
-                    assert_eq!(scale_and_greatest(kernels, &mut x, 2.0, 1.0), 6.0);
-                    assert_eq!((x[at], x[n - 1] <= 6.0), (6.0, true));
-                    assert!(scale_and_greatest(kernels, &mut ramp(at, f32::NAN), 2.0, 1.0).is_nan());
-                }
-            }
         }
     }
 

@@ -1,7 +1,7 @@
 //! Products of activations with packed weights.
 
 use super::kernels::with_isa;
-use super::outputs::{Columns, for_each_columns};
+use super::outputs::{Columns, split_columns};
 use super::{Activations, Compute, Layout, Matrix};
 use crate::quant::BlockFormat;
 use crate::simd::{Isa, PANEL_ROWS, PanelDots, TILE_ROWS, TileDots};
@@ -13,6 +13,10 @@ const TILE_TOKENS: usize = 8;
 const MIN_PANEL_TOKENS: usize = 8;
 /// Tokens that an unpacked panel is multiplied with: their outputs are kept on the stack.
 const PANEL_TOKENS: usize = 256;
+/// From this number of tokens on the tasks of a product are long.
+const LONG_FROM_TOKENS: usize = 32;
+/// Inputs that a thread goes through for every few rows of weights, so that they had better stay in its L2 cache. Unit: bytes.
+const INPUT_BYTES: usize = 384 << 10;
 
 /// `out` \[n_tokens, rows.len()\] = `x` \[n_tokens, n_cols\] times the transpose of rows `rows` of `w`.
 ///
@@ -28,35 +32,71 @@ pub fn matmul(c: &Compute, w: &Matrix, rows: Range<usize>, x: &mut Activations, 
     }
     x.prepare(c, w.format());
     let x = &*x;
-    let is_interleaved = w.layout() == Layout::Interleaved;
-    let use_panels = w.format().block_len() > 1 && x.n_tokens() >= MIN_PANEL_TOKENS;
-    let unit = if is_interleaved || use_panels { PANEL_ROWS } else { TILE_ROWS };
-    for_each_columns(&c.pool, out, rows.len(), unit, |out| {
-        with_isa!(c.kernels, isa => {
-            if is_interleaved {
-                dot_interleaved(isa, w, rows.start, x, out)
-            } else if use_panels {
-                dot_panels(isa, w, rows.start, x, out)
-            } else {
-                dot_tiles(isa, w, rows.start, x, out)
-            }
-        });
+    let unit = if w.layout() == Layout::Interleaved || pays_to_unpack(w, x.n_tokens()) {
+        PANEL_ROWS
+    } else {
+        TILE_ROWS
+    };
+    let rows_per_task = units_per_task(c, rows.len().div_ceil(unit), x.n_tokens()) * unit;
+    c.pool.for_each(split_columns(out, rows.len(), rows_per_task), |mut out| {
+        dot_rows(c, w, rows.start, x, 0..x.n_tokens(), &mut out);
     });
 }
 
-/// `out` = rows of `w`, which are interleaved, from `first_row` on times every token.
-fn dot_interleaved<I: Isa>(isa: I, w: &Matrix, first_row: usize, x: &Activations, mut out: Columns<'_>) {
+/// Units of rows in each of the tasks that a product of `n_units` with `n_tokens` is split into.
+pub(super) fn units_per_task(c: &Compute, n_units: usize, n_tokens: usize) -> usize {
+    if n_tokens < LONG_FROM_TOKENS {
+        c.pool.items_per_task(n_units)
+    } else {
+        c.pool.items_per_long_task(n_units)
+    }
+}
+
+/// `out` \[tokens.len(), ..\] = rows of `w` times `tokens` of `x`; column `i` of `out` is that of row `first_row + i`.
+pub(super) fn dot_rows(
+    c: &Compute,
+    w: &Matrix,
+    first_row: usize,
+    x: &Activations,
+    tokens: Range<usize>,
+    out: &mut Columns<'_, f32>,
+) {
+    with_isa!(c.kernels, isa => {
+        if w.layout() == Layout::Interleaved {
+            dot_interleaved(isa, w, first_row, x, tokens, out)
+        } else if pays_to_unpack(w, tokens.len()) {
+            dot_panels(isa, w, first_row, x, tokens, out)
+        } else {
+            dot_tiles(isa, w, first_row, x, tokens, out)
+        }
+    });
+}
+
+/// Whether panels of `w` are unpacked before they are multiplied with so many tokens.
+fn pays_to_unpack(w: &Matrix, n_tokens: usize) -> bool {
+    w.format().block_len() > 1 && n_tokens >= MIN_PANEL_TOKENS
+}
+
+/// [`dot_rows`] of rows that are interleaved.
+fn dot_interleaved<I: Isa>(
+    isa: I,
+    w: &Matrix,
+    first_row: usize,
+    x: &Activations,
+    tokens: Range<usize>,
+    out: &mut Columns<'_, f32>,
+) {
     let mut dots = [[0.0; PANEL_ROWS]; PANEL_TOKENS];
-    let rows = first_row + out.rows().start..first_row + out.rows().end;
-    for p in rows.start / PANEL_ROWS..rows.end.div_ceil(PANEL_ROWS) {
-        // Of a panel at an end of the range some rows are computed and dropped.
-        let wanted = rows.start.max(p * PANEL_ROWS)..rows.end.min((p + 1) * PANEL_ROWS);
-        for first in (0..x.n_tokens()).step_by(PANEL_TOKENS) {
-            let tokens = first..(first + PANEL_TOKENS).min(x.n_tokens());
+    let rows = first_row + out.range().start..first_row + out.range().end;
+    let first_token = tokens.start;
+    for tokens in near_tokens(x, tokens, 1).flat_map(|tokens| pieces(tokens, PANEL_TOKENS)) {
+        for p in rows.start / PANEL_ROWS..rows.end.div_ceil(PANEL_ROWS) {
+            // Of a panel at an end of the range some rows are computed and dropped.
+            let wanted = rows.start.max(p * PANEL_ROWS)..rows.end.min((p + 1) * PANEL_ROWS);
             let dots = &mut dots[..tokens.len()];
             dot_interleaved_panel(isa, w, p, x, tokens.clone(), dots);
-            for (token, dots) in tokens.zip(dots) {
-                let out = out.token(token, wanted.start - first_row..wanted.end - first_row);
+            for (token, dots) in tokens.clone().zip(dots) {
+                let out = out.token(token - first_token, wanted.start - first_row..wanted.end - first_row);
                 match <&mut PanelDots>::try_from(&mut *out) {
                     // Of known length these are a store or a few, where copying would be a call for each token.
                     Ok(all) => *all = *dots,
@@ -67,48 +107,75 @@ fn dot_interleaved<I: Isa>(isa: I, w: &Matrix, first_row: usize, x: &Activations
     }
 }
 
-/// `out` = rows of `w` from `first_row` on times every token, for many tokens and quantised weights.
-fn dot_panels<I: Isa>(isa: I, w: &Matrix, first_row: usize, x: &Activations, mut out: Columns<'_>) {
+/// `tokens` of `x`, as many at a time as are [`INPUT_BYTES`], with `n_bytes` for each column.
+fn near_tokens(x: &Activations, tokens: Range<usize>, n_bytes: usize) -> impl Iterator<Item = Range<usize>> {
+    // Steps of kernels are of eight tokens or divide it.
+    pieces(tokens, (INPUT_BYTES / (n_bytes * x.n_cols())).next_multiple_of(8).max(8))
+}
+
+/// `range` in pieces of `len`, the last one shorter.
+pub(super) fn pieces(range: Range<usize>, len: usize) -> impl Iterator<Item = Range<usize>> {
+    let end = range.end;
+    range.step_by(len).map(move |start| start..(start + len).min(end))
+}
+
+/// [`dot_rows`] for many tokens and quantised weights.
+fn dot_panels<I: Isa>(
+    isa: I,
+    w: &Matrix,
+    first_row: usize,
+    x: &Activations,
+    tokens: Range<usize>,
+    out: &mut Columns<'_, f32>,
+) {
     let format = w.format();
     let mut panel = I::Panel::default();
     let mut dots = [[0.0; PANEL_ROWS]; PANEL_TOKENS];
-    for first in out.rows().step_by(PANEL_ROWS) {
-        let rows = first..(first + PANEL_ROWS).min(out.rows().end);
+    let first_token = tokens.start;
+    for rows in pieces(out.range(), PANEL_ROWS) {
         // Rows beyond the end are computed as the last one and dropped.
-        let weights = std::array::from_fn(|r| w.row(first_row + (first + r).min(rows.end - 1)));
-        for first in (0..x.n_tokens()).step_by(PANEL_TOKENS) {
-            let tokens = first..(first + PANEL_TOKENS).min(x.n_tokens());
+        let weights = std::array::from_fn(|r| w.row(first_row + (rows.start + r).min(rows.end - 1)));
+        for tokens in pieces(tokens.clone(), PANEL_TOKENS) {
             let dots = &mut dots[..tokens.len()];
             match format.block_len() {
                 32 => isa.panel_q8(&mut panel, format, weights, x.q8_batch().tokens(tokens.clone()), dots),
                 _ => isa.panel_q8_k(&mut panel, format, weights, x.q8_k_batch().tokens(tokens.clone()), dots),
             }
             for (token, dots) in tokens.zip(dots) {
-                out.token(token, rows.clone()).copy_from_slice(&dots[..rows.len()]);
+                out.token(token - first_token, rows.clone()).copy_from_slice(&dots[..rows.len()]);
             }
         }
     }
 }
 
-/// The same for few tokens or float weights.
-fn dot_tiles<I: Isa>(isa: I, w: &Matrix, first_row: usize, x: &Activations, mut out: Columns<'_>) {
-    let rows = out.rows();
+/// [`dot_rows`] for few tokens or float weights.
+fn dot_tiles<I: Isa>(
+    isa: I,
+    w: &Matrix,
+    first_row: usize,
+    x: &Activations,
+    tokens: Range<usize>,
+    out: &mut Columns<'_, f32>,
+) {
+    let rows = out.range();
+    let first_token = tokens.start;
     // A tile takes one row of each quarter, so that weights are read as four long streams: rows next to
     // each other would make the streams end before the hardware has learned to fetch ahead.
     let quarter = rows.len().div_ceil(TILE_ROWS);
-    for i in 0..quarter {
-        let row_of = |r: usize| rows.start + i + r * quarter;
-        // Rows beyond the end are computed as the last one and dropped.
-        let tile = std::array::from_fn(|r| w.row(first_row + row_of(r).min(rows.end - 1)));
-        let mut dots = [[0.0; TILE_ROWS]; TILE_TOKENS];
-        for first in (0..x.n_tokens()).step_by(TILE_TOKENS) {
-            let tokens = first..(first + TILE_TOKENS).min(x.n_tokens());
-            let dots = &mut dots[..tokens.len()];
-            dot_tile(isa, w.format(), tile, x, tokens.clone(), dots);
-            for (token, dots) in tokens.zip(dots) {
-                for (r, dot) in dots.iter().enumerate() {
-                    if row_of(r) < rows.end {
-                        out.token(token, row_of(r)..row_of(r) + 1)[0] = *dot;
+    for near in near_tokens(x, tokens, size_of::<f32>()) {
+        for i in 0..quarter {
+            let row_of = |r: usize| rows.start + i + r * quarter;
+            // Rows beyond the end are computed as the last one and dropped.
+            let tile = std::array::from_fn(|r| w.row(first_row + row_of(r).min(rows.end - 1)));
+            let mut dots = [[0.0; TILE_ROWS]; TILE_TOKENS];
+            for tokens in pieces(near.clone(), TILE_TOKENS) {
+                let dots = &mut dots[..tokens.len()];
+                dot_tile(isa, w.format(), tile, x, tokens.clone(), dots);
+                for (token, dots) in tokens.zip(dots) {
+                    for (r, dot) in dots.iter().enumerate() {
+                        if row_of(r) < rows.end {
+                            out.token(token - first_token, row_of(r)..row_of(r) + 1)[0] = *dot;
+                        }
                     }
                 }
             }

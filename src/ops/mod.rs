@@ -11,6 +11,7 @@ mod activations;
 mod attention;
 mod coarse;
 mod elementwise;
+mod gated;
 mod kernels;
 mod matmul;
 mod matrix;
@@ -28,6 +29,7 @@ pub use attention::{
 };
 pub use coarse::{CoarseMatrix, GreatestScratch, matmul_greatest};
 pub use elementwise::{gelu_mul, scale, soft_cap};
+pub use gated::gated_matmul;
 pub use kernels::Kernels;
 pub use matmul::matmul;
 pub use matrix::{Layout, Matrix, ShapeError, WeightBytes};

@@ -1,69 +1,77 @@
-//! The outputs of a product, written by several threads at once.
+//! What several threads write at once: ranges of columns of arrays \[n_tokens, n_cols\].
 #![allow(unsafe_code)]
 
-use super::Pool;
 use std::marker::PhantomData;
 use std::ops::Range;
 
-/// Outputs \[n_tokens, n_rows\] that threads write in disjoint ranges of rows, that is of columns here:
-/// no splitting of the slice could express it.
-struct Outputs<'a> {
-    first: *mut f32,
+/// A range of columns for every token: no splitting of the slice could express it.
+pub(super) struct Columns<'a, T> {
+    /// The first element of the whole array.
+    first: *mut T,
     n_tokens: usize,
-    n_rows: usize,
-    borrow: PhantomData<&'a mut [f32]>,
+    n_cols: usize,
+    range: Range<usize>,
+    borrow: PhantomData<&'a mut [T]>,
 }
 
-// SAFETY: shared between threads, it only serves `Columns`, no two of which overlap (see
-// `for_each_columns`): each element is touched by one thread at most.
-unsafe impl Sync for Outputs<'_> {}
+// SAFETY: it stands for mutable borrows of elements that nobody else has (see `split_columns`).
+unsafe impl<T: Send> Send for Columns<'_, T> {}
 
-/// The outputs of a range of rows for every token.
-pub(super) struct Columns<'a> {
-    outputs: &'a Outputs<'a>,
-    rows: Range<usize>,
-}
-
-/// Splits `out` \[n_tokens, n_rows\] into ranges of rows, whole multiples of `unit` but for the last, and
-/// calls `f` with each on the threads of the pool.
+/// Splits `out` \[n_tokens, n_cols\] into ranges of `len` columns, the last one shorter.
 ///
 /// # Panics
-/// If `out` does not consist of tokens of `n_rows` outputs.
-pub(super) fn for_each_columns(
-    pool: &Pool,
-    out: &mut [f32],
-    n_rows: usize,
-    unit: usize,
-    f: impl Fn(Columns<'_>) + Sync,
-) {
-    assert!(n_rows > 0 && out.len().is_multiple_of(n_rows));
-    let outputs =
-        Outputs { first: out.as_mut_ptr(), n_tokens: out.len() / n_rows, n_rows, borrow: PhantomData };
-    pool.for_each_range(n_rows.div_ceil(unit), 1, |units| {
-        // The pool hands out ranges that do not overlap, each once: so are these.
-        let rows = units.start * unit..(units.end * unit).min(n_rows);
-        f(Columns { outputs: &outputs, rows });
-    });
+/// If `out` does not consist of tokens of `n_cols`, or `len` is 0.
+pub(super) fn split_columns<T: Send>(
+    out: &mut [T],
+    n_cols: usize,
+    len: usize,
+) -> impl ExactSizeIterator<Item = Columns<'_, T>> + Send {
+    let all = Columns::all(out, n_cols);
+    // SAFETY: the ranges do not overlap, and `all`, which would, is never handed out.
+    (0..n_cols).step_by(len).map(move |start| unsafe { all.part(start..(start + len).min(n_cols)) })
 }
 
-impl Columns<'_> {
-    /// The rows.
-    pub(super) fn rows(&self) -> Range<usize> {
-        self.rows.clone()
-    }
-
-    /// Outputs of `rows` for one token.
+impl<'a, T> Columns<'a, T> {
+    /// All columns of `out` \[n_tokens, n_cols\].
     ///
     /// # Panics
-    /// If the rows are not among these or there is no such token.
-    pub(super) fn token(&mut self, token: usize, rows: Range<usize>) -> &mut [f32] {
-        assert!(self.rows.start <= rows.start && rows.start <= rows.end && rows.end <= self.rows.end);
-        assert!(token < self.outputs.n_tokens);
-        // SAFETY: row and token lie inside the slice that `for_each_columns` borrows mutably while this
-        // lives; no other `Columns` has these rows, and this one is borrowed mutably.
+    /// If `out` does not consist of tokens of `n_cols`.
+    pub(super) fn all(out: &'a mut [T], n_cols: usize) -> Self {
+        assert!(n_cols > 0 && out.len().is_multiple_of(n_cols));
+        let n_tokens = out.len() / n_cols;
+        Self { first: out.as_mut_ptr(), n_tokens, n_cols, range: 0..n_cols, borrow: PhantomData }
+    }
+
+    /// Some of the columns.
+    ///
+    /// # Safety
+    /// No two parts that live at a time overlap, and the whole is not used meanwhile.
+    unsafe fn part(&self, range: Range<usize>) -> Self {
+        Self { range, ..*self }
+    }
+
+    /// The columns.
+    pub(super) fn range(&self) -> Range<usize> {
+        self.range.clone()
+    }
+
+    /// Elements of `columns` for one token.
+    ///
+    /// # Panics
+    /// If the columns are not among these or there is no such token.
+    #[inline]
+    pub(super) fn token(&mut self, token: usize, columns: Range<usize>) -> &mut [T] {
+        assert!(
+            self.range.start <= columns.start
+                && columns.start <= columns.end
+                && columns.end <= self.range.end
+        );
+        assert!(token < self.n_tokens);
+        // SAFETY: columns and token lie inside the slice that is borrowed mutably while this lives; no other
+        // `Columns` has these columns, and this one is borrowed mutably.
         unsafe {
-            let first = self.outputs.first.add(token * self.outputs.n_rows + rows.start);
-            std::slice::from_raw_parts_mut(first, rows.len())
+            let first = self.first.add(token * self.n_cols + columns.start);
+            std::slice::from_raw_parts_mut(first, columns.len())
         }
     }
 }

@@ -2,11 +2,12 @@
 
 use super::team::Team;
 use std::fmt;
-use std::ops::Range;
 use std::sync::{Mutex, PoisonError};
 
 /// Tasks that work is split into for each thread.
 const TASKS_PER_THREAD: usize = 4;
+/// The same where each task is long: less is left to wait for at the end.
+const LONG_TASKS_PER_THREAD: usize = 16;
 
 /// Why there is no pool.
 #[derive(Debug, thiserror::Error)]
@@ -49,14 +50,6 @@ impl Pool {
         self.n_threads
     }
 
-    /// Calls `f` with ranges that together are 0..n, each at least `min_per_task` long but for the
-    /// last, on all threads; returns when all are done.
-    pub fn for_each_range(&self, n: usize, min_per_task: usize, f: impl Fn(Range<usize>) + Sync) {
-        let len = self.items_per_task(n).max(min_per_task);
-        let chunks = (0..n).step_by(len).map(|start| start..(start + len).min(n));
-        self.for_each(chunks, f);
-    }
-
     /// Splits `data` \[n_rows, row_len\] into chunks of whole rows and calls `f(first_row, chunk)` on all
     /// threads; returns when all are done.
     pub fn for_each_rows_mut(&self, data: &mut [f32], row_len: usize, f: impl Fn(usize, &mut [f32]) + Sync) {
@@ -93,8 +86,17 @@ impl Pool {
 
     /// A good number of items in each of the tasks that `n` items are split into: several tasks for each
     /// thread, so that one that comes late or is slow has less to do.
-    pub(super) fn items_per_task(&self, n: usize) -> usize {
-        n.div_ceil(if self.n_threads > 1 { TASKS_PER_THREAD * self.n_threads } else { 1 }).max(1)
+    pub fn items_per_task(&self, n: usize) -> usize {
+        self.items(n, TASKS_PER_THREAD)
+    }
+
+    /// The same for items that take so long that the hand-over of a task is nothing beside it.
+    pub fn items_per_long_task(&self, n: usize) -> usize {
+        self.items(n, LONG_TASKS_PER_THREAD)
+    }
+
+    fn items(&self, n: usize, tasks_per_thread: usize) -> usize {
+        n.div_ceil(if self.n_threads > 1 { tasks_per_thread * self.n_threads } else { 1 }).max(1)
     }
 }
 

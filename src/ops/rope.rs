@@ -1,6 +1,10 @@
 //! Rotary position embedding in the split-halves (NeoX) layout: element `j` of a head pairs with
 //! element `j + head_dim / 2`. Source: Su et al., "RoFormer", 2021; layout of GPT-NeoX.
 
+use super::Kernels;
+use super::kernels::with_isa;
+use crate::simd::Isa;
+
 /// A divisor at or above this marks a pair that does not rotate.
 ///
 /// Files of the Gemma 4 family mark such pairs by 1e30.
@@ -64,14 +68,16 @@ impl RopeFrequencies {
 ///
 /// # Panics
 /// If the lengths do not fit.
-pub fn rotate(head: &mut [f32], cos: &[f32], sin: &[f32]) {
+pub fn rotate(kernels: Kernels, head: &mut [f32], cos: &[f32], sin: &[f32]) {
     let (low, high) = head.split_at_mut(head.len() / 2);
     assert!(low.len() == high.len() && low.len() == cos.len() && cos.len() == sin.len(), "rope: lengths");
-    for (((a, b), c), s) in low.iter_mut().zip(high).zip(cos).zip(sin) {
-        let (x, y) = (*a, *b);
-        *a = x * c - y * s;
-        *b = y * c + x * s;
-    }
+    with_isa!(kernels, isa => isa.run(|| {
+        for (((a, b), c), s) in low.iter_mut().zip(high).zip(cos).zip(sin) {
+            let (x, y) = (*a, *b);
+            *a = x * c - y * s;
+            *b = y * c + x * s;
+        }
+    }));
 }
 
 #[cfg(test)]
@@ -85,10 +91,10 @@ mod tests {
         f.angles(0, &mut c, &mut s);
         let mut head = [1.0, -2.0, 3.0, 4.0, 5.0, -6.0, 7.0, 8.0];
         let before = head;
-        rotate(&mut head, &c, &s);
+        rotate(Kernels::scalar(), &mut head, &c, &s);
         assert_eq!(head, before);
         f.angles(131_071, &mut c, &mut s);
-        rotate(&mut head, &c, &s);
+        rotate(Kernels::scalar(), &mut head, &c, &s);
         let norm = |h: &[f32]| h.iter().map(|v| v * v).sum::<f32>();
         assert!((norm(&head) - norm(&before)).abs() < 1e-3);
         assert_ne!(head, before);

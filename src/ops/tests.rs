@@ -86,6 +86,65 @@ fn interleaved_rows_give_the_bits_of_others() {
     }
 }
 
+/// Two products, and what joins them, one after the other: what [`gated_matmul`] does piece by piece.
+#[test]
+fn gated_products_have_the_bits_of_single_ones() {
+    // A width and a number of rows that are whole blocks, but no whole number of pieces.
+    let formats = [
+        (BlockFormat::Q4_0, BlockFormat::Q8_0, 64, 96),
+        (BlockFormat::Q4_0, BlockFormat::F16, 64, 352),
+        (BlockFormat::Q4K, BlockFormat::Q6K, 256, 768),
+        (BlockFormat::F32, BlockFormat::F32, 24, 80),
+        (BlockFormat::F32, BlockFormat::F32, 24, 300),
+    ];
+    for (format, after, n_cols, n_ff) in formats {
+        let (gate, up) = (some_matrix(format, n_ff, n_cols, 1), some_matrix(format, n_ff, n_cols, 2));
+        let down = some_matrix(after, 16, n_ff, 3);
+        for n_tokens in [1, 2, 8, 9, 64, 70] {
+            let x = some_activations(n_tokens * n_cols, n_tokens as u64);
+            let oracle = compute(1, Kernels::scalar());
+            let [by_gate, by_up] = [&gate, &up].map(|w| product(&oracle, w, 0..n_ff, &x));
+            let mut joined = vec![0.0; by_gate.len()];
+            gelu_mul(Kernels::scalar(), &by_gate, &by_up, &mut joined);
+            let want = product(&oracle, &down, 0..16, &joined);
+            for (kernels, n_threads) in Kernels::available().into_iter().flat_map(|k| [(k, 1), (k, 3)]) {
+                let c = compute(n_threads, kernels);
+                for interleave in [false, true] {
+                    if interleave && !(can_interleave(format) && n_ff.is_multiple_of(16)) {
+                        continue;
+                    }
+                    let [gate, up] = [&gate, &up].map(|w| if interleave { interleaved(w) } else { copy(w) });
+                    let (mut x_of, mut between) = (Activations::default(), Activations::default());
+                    x_of.reset(n_tokens, n_cols).copy_from_slice(&x);
+                    gated_matmul(&c, [&gate, &up], &mut x_of, after, &mut between);
+                    let mut got = vec![f32::NAN; want.len()];
+                    matmul(&c, &down, 0..16, &mut between, &mut got);
+                    let what = format!("{} {} {n_tokens} tokens", kernels.name(), format.name());
+                    assert_same_bits(&got, &want, &what);
+                }
+            }
+        }
+    }
+}
+
+/// The same matrix once more.
+fn copy(w: &Matrix) -> Matrix {
+    let bytes: Vec<u8> = (0..w.n_rows()).flat_map(|r| w.row(r)).copied().collect();
+    Matrix::new(w.format(), w.n_rows(), w.n_cols(), bytes.into()).unwrap()
+}
+
+/// What was quantised at once is of no use for weights of another kind, and says so.
+#[test]
+#[should_panic(expected = "quantised at once")]
+fn quantised_values_are_not_taken_for_others() {
+    let c = compute(1, Kernels::scalar());
+    let w = some_matrix(BlockFormat::Q8_0, 256, 32, 1);
+    let (mut x, mut out) = (Activations::default(), Activations::default());
+    x.reset(1, 32).fill(1.0);
+    gated_matmul(&c, [&w, &w], &mut x, BlockFormat::Q8_0, &mut out);
+    matmul(&c, &some_matrix(BlockFormat::Q4K, 4, 256, 1), 0..4, &mut out, &mut [0.0; 4]);
+}
+
 /// What kernels read interleaved they get so, where the shape allows it.
 #[test]
 fn the_layout_is_the_one_that_kernels_read() {
@@ -428,7 +487,7 @@ fn f16_helpers_are_the_same_everywhere() {
             .flat_map(|n_cols| [0, 1, 2, 3, 4, 5, 6, 8, 9, 17].map(move |n| (n_cols, n)));
         for (n_cols, n) in sizes.filter(|(n_cols, n)| n_cols * n <= 600) {
             for n_rows in [0, 1, 3, 4, 6] {
-                let rows = F16Rows { n_cols, rows: &a[..n_rows * n_cols] };
+                let rows = F16Rows { n_cols, rows: &a[..n_rows * n_cols], next: &[] };
                 let x = &b[..n * n_cols];
                 let dots = |k: Kernels| {
                     let mut dots = vec![7.0; n_rows * n];
@@ -496,14 +555,9 @@ fn pool_runs_every_item_once() {
         let pool = Pool::new(n_threads).unwrap();
         assert_eq!(pool.n_threads(), n_threads);
         for n in [0, 1, 2, 7, 64, 1000] {
-            for min_per_task in [0, 1, 5, 2000] {
-                let counts: Vec<AtomicU32> = (0..n).map(|_| AtomicU32::new(0)).collect();
-                pool.for_each_range(n, min_per_task, |range| {
-                    assert!(range.len() >= min_per_task.min(n) || range.end == n);
-                    range.for_each(|i| _ = counts[i].fetch_add(1, Ordering::Relaxed));
-                });
-                assert!(counts.iter().all(|c| c.load(Ordering::Relaxed) == 1));
-            }
+            let counts: Vec<AtomicU32> = (0..n).map(|_| AtomicU32::new(0)).collect();
+            pool.for_each(0..n, |i| _ = counts[i].fetch_add(1, Ordering::Relaxed));
+            assert!(counts.iter().all(|c| c.load(Ordering::Relaxed) == 1));
             let mut data = vec![-1.0; 3 * n];
             pool.for_each_rows_mut(&mut data, 3, |first, rows| {
                 for (i, row) in rows.chunks_exact_mut(3).enumerate() {
@@ -521,20 +575,14 @@ fn pool_survives_panics_nesting_and_other_callers() {
     let pool = Pool::new(3).unwrap();
     for at in 0..30 {
         let result = std::panic::catch_unwind(std::panic::AssertUnwindSafe(|| {
-            pool.for_each_range(30, 1, |range| assert!(!range.contains(&at), "item {at}"));
+            pool.for_each(0..30, |i| assert!(i != at, "item {at}"));
         }));
         let message = *result.unwrap_err().downcast::<String>().unwrap();
         assert_eq!(message, format!("item {at}"));
     }
     let count = AtomicU32::new(0);
     let count_all = || {
-        pool.for_each_range(10, 1, |outer| {
-            for _ in outer {
-                pool.for_each_range(10, 1, |inner| {
-                    _ = count.fetch_add(inner.len() as u32, Ordering::Relaxed)
-                });
-            }
-        });
+        pool.for_each(0..10, |_| pool.for_each(0..10, |_| _ = count.fetch_add(1, Ordering::Relaxed)));
     };
     std::thread::scope(|scope| {
         for _ in 0..4 {
@@ -552,7 +600,7 @@ fn pool_loses_no_round() {
     let sum = AtomicU64::new(0);
     let mut expected = 0;
     for round in 0..3000_u64 {
-        pool.for_each_range(7, 1, |range| _ = sum.fetch_add(range.len() as u64 * round, Ordering::Relaxed));
+        pool.for_each(0..7, |_| _ = sum.fetch_add(round, Ordering::Relaxed));
         expected += 7 * round;
         assert_eq!(sum.load(Ordering::Relaxed), expected);
         if round % 100 == 0 {

@@ -53,6 +53,8 @@ pub struct F16Rows<'a> {
     pub n_cols: usize,
     /// \[n_rows, n_cols\]
     pub rows: &'a [f16],
+    /// What will be read next, the same shape or nothing: kernels may ask the memory for it.
+    pub next: &'a [f16],
 }
 
 /// f32 activations \[n_tokens, n_cols\].

@@ -30,7 +30,7 @@ impl Isa for Scalar {
 
     fn dots_f16(self, rows: F16Rows<'_>, x: &[f32], out: &mut [f32]) {
         rows.check(x.len(), out.len());
-        let F16Rows { n_cols, rows } = rows;
+        let F16Rows { n_cols, rows, .. } = rows;
         let pairs = x.chunks_exact(n_cols).flat_map(|x| rows.chunks_exact(n_cols).map(move |row| (x, row)));
         for (out, (x, row)) in out.iter_mut().zip(pairs) {
             *out = dot_lanes(n_cols, |i| row[i].to_f32(), x);

@@ -145,7 +145,7 @@ unsafe fn tile<F: Float, const R: usize, const T: usize>(
 /// The CPU has AVX2, FMA and F16C; `rows.check` held for the lengths of `x` and `out`.
 #[target_feature(enable = "avx2,fma,f16c")]
 pub(super) unsafe fn dots_f16(rows: F16Rows<'_>, x: &[f32], out: &mut [f32]) {
-    let F16Rows { n_cols, rows } = rows;
+    let F16Rows { n_cols, rows, .. } = rows;
     let n_rows = rows.len() / n_cols;
     if n_rows == 0 {
         return;

@@ -63,18 +63,20 @@ pub(super) fn takes(n_cols: usize) -> bool {
 #[target_feature(enable = "avx2,fma,f16c,avx512f,avx512bw,avx512vl")]
 pub(super) unsafe fn dot<F: FloatPair>(rows: [&[u8]; TILE_ROWS], x: F32Batch<'_>, out: &mut [TileDots]) {
     let rows = rows.map(<[u8]>::as_ptr);
+    // The row behind each, the next of its quarter of the matrix.
+    let ahead = [x.n_cols * F::BYTES, 0];
     let mut t = 0;
     while t < out.len() {
         let out = &mut out[t..];
-        // What is asked for ahead is the row behind each, the next of its quarter of the matrix.
         // SAFETY: the caller's promises; tokens t.. of `x` exist, as many as compared here.
         t += unsafe {
             let first = x.x.as_ptr().add(t * x.n_cols);
             match out.len() {
-                1 => store(tile::<F, 1>(rows, first, x.n_cols, x.n_cols), out),
-                2 => store(tile::<F, 2>(rows, first, x.n_cols, x.n_cols), out),
-                3 => store(tile::<F, 3>(rows, first, x.n_cols, x.n_cols), out),
-                _ => store(tile::<F, 4>(rows, first, x.n_cols, x.n_cols), out),
+                1 => store(tile::<F, 1>(rows, first, x.n_cols, ahead), out),
+                2 => store(tile::<F, 2>(rows, first, x.n_cols, ahead), out),
+                3 => store(tile::<F, 3>(rows, first, x.n_cols, ahead), out),
+                4..=7 => store(tile::<F, 4>(rows, first, x.n_cols, ahead), out),
+                _ => store(tile::<F, 8>(rows, first, x.n_cols, ahead), out),
             }
         };
     }
@@ -92,34 +94,43 @@ fn store<const T: usize>(dots: [TileDots; T], out: &mut [TileDots]) -> usize {
 /// The CPU has what [`super::Avx512Vnni`] proves; `rows.check` held for the lengths of `x` and `out`, and [`takes`] for the columns.
 #[target_feature(enable = "avx2,fma,f16c,avx512f,avx512bw,avx512vl")]
 pub(super) unsafe fn dots_f16(rows: F16Rows<'_>, x: &[f32], out: &mut [f32]) {
-    let F16Rows { n_cols, rows } = rows;
+    let F16Rows { n_cols, rows, next } = rows;
     let n_rows = rows.len() / n_cols;
     if n_rows == 0 {
         return;
     }
+    // The rows behind those of a tile, and the same ones of what is read next.
+    let to_next = next.as_ptr().addr().wrapping_sub(rows.as_ptr().addr());
+    let ahead = [TILE_ROWS * n_cols * size_of::<f16>(), if next.len() == rows.len() { to_next } else { 0 }];
     let mut t = 0;
     while t < x.len() / n_cols {
         let (x, out) = (&x[t * n_cols..], &mut out[t * n_rows..]);
         // SAFETY: the caller's promises; `x` has as many vectors left as compared here, and `out` the products of each.
         t += unsafe {
             match x.len() / n_cols {
-                1 => dots_of_vectors::<1>(rows, n_rows, x, out),
-                2 => dots_of_vectors::<2>(rows, n_rows, x, out),
-                3 => dots_of_vectors::<3>(rows, n_rows, x, out),
-                4..=7 => dots_of_vectors::<4>(rows, n_rows, x, out),
-                _ => dots_of_vectors::<8>(rows, n_rows, x, out),
+                1 => dots_of_vectors::<1>(rows, n_rows, x, out, ahead),
+                2 => dots_of_vectors::<2>(rows, n_rows, x, out, ahead),
+                3 => dots_of_vectors::<3>(rows, n_rows, x, out, ahead),
+                4..=7 => dots_of_vectors::<4>(rows, n_rows, x, out, ahead),
+                _ => dots_of_vectors::<8>(rows, n_rows, x, out, ahead),
             }
         };
     }
 }
 
-/// Dot products of the first `T` vectors of `x` with all rows; returns `T`.
+/// Dot products of the first `T` vectors of `x` with all rows; returns `T`. `ahead` is as for [`tile`].
 ///
 /// # Safety
 /// As for [`dots_f16`]; there are `n_rows` rows, at least one, and `T` vectors and their outputs.
 #[inline]
 #[target_feature(enable = "avx2,fma,f16c,avx512f,avx512bw,avx512vl")]
-unsafe fn dots_of_vectors<const T: usize>(rows: &[f16], n_rows: usize, x: &[f32], out: &mut [f32]) -> usize {
+unsafe fn dots_of_vectors<const T: usize>(
+    rows: &[f16],
+    n_rows: usize,
+    x: &[f32],
+    out: &mut [f32],
+    ahead: [usize; 2],
+) -> usize {
     let n_cols = rows.len() / n_rows;
     for first in (0..n_rows).step_by(TILE_ROWS) {
         let n = TILE_ROWS.min(n_rows - first);
@@ -128,17 +139,21 @@ unsafe fn dots_of_vectors<const T: usize>(rows: &[f16], n_rows: usize, x: &[f32]
         let dots = unsafe {
             let tile_rows =
                 std::array::from_fn(|r| rows.as_ptr().add((first + r).min(n_rows - 1) * n_cols).cast());
-            tile::<F16, T>(tile_rows, x.as_ptr(), n_cols, TILE_ROWS * n_cols)
+            tile::<F16, T>(tile_rows, x.as_ptr(), n_cols, ahead)
         };
         for t in 0..T {
-            out[t * n_rows + first..][..n].copy_from_slice(&dots[t][..n]);
+            match out[t * n_rows + first..].first_chunk_mut::<TILE_ROWS>() {
+                // Of known length this is a store, where copying would be a call for each tile and vector.
+                Some(all) if n == TILE_ROWS => *all = dots[t],
+                _ => out[t * n_rows + first..][..n].copy_from_slice(&dots[t][..n]),
+            }
         }
     }
     T
 }
 
-/// Dot products of four rows with each of `T` vectors that follow each other from `x` on. What stands `ahead` elements behind the
-/// rows is asked for.
+/// Dot products of four rows with each of `T` vectors that follow each other from `x` on. What stands `ahead` bytes behind the rows is
+/// asked for: the first to be read at once, the second, which may be 0 for nothing, somewhat later.
 ///
 /// # Safety
 /// The CPU has what [`super::Avx512Vnni`] proves; `n_cols`, a multiple of 16, can be read from each row and vector.
@@ -148,7 +163,7 @@ unsafe fn tile<F: FloatPair, const T: usize>(
     rows: [*const u8; TILE_ROWS],
     x: *const f32,
     n_cols: usize,
-    ahead: usize,
+    ahead: [usize; 2],
 ) -> [TileDots; T] {
     // Partial sums of rows 0 and 1, and of rows 2 and 3: eight of each.
     let mut sums = [[_mm512_setzero_ps(); 2]; T];
@@ -156,7 +171,9 @@ unsafe fn tile<F: FloatPair, const T: usize>(
         if i * F::BYTES % LINE == 0 {
             for row in rows {
                 // Nothing is read by asking for memory.
-                _mm_prefetch::<_MM_HINT_T0>(row.wrapping_add((ahead + i) * F::BYTES).cast());
+                let here = row.wrapping_add(i * F::BYTES);
+                _mm_prefetch::<_MM_HINT_T0>(here.wrapping_add(ahead[0]).cast());
+                _mm_prefetch::<_MM_HINT_T1>(here.wrapping_add(ahead[1]).cast());
             }
         }
         // SAFETY: i + 8 <= n_cols.

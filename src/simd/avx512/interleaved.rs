@@ -11,6 +11,8 @@ use std::arch::x86_64::*;
 
 /// Tokens that a step takes: the sums of each, of a block and of all, stay in registers.
 pub(super) const STEP: usize = 8;
+/// The same for Q6_K, whose codes take registers to be put together.
+const STEP_Q6_K: usize = 4;
 /// How far ahead of the computation weights are asked for: longer than memory takes to answer. Unit: bytes.
 pub(super) const AHEAD_BYTES: usize = 4096;
 /// Quads of codes of a 32-element block.
@@ -90,12 +92,15 @@ impl Interleaved32 for Coarse3 {
     }
 }
 
-/// Calls `$step::<T>` for as many tokens `$t..$t + T` as are left, at most [`STEP`], until none are.
+/// Calls `$step::<T>` for as many tokens `$t..$t + T` as are left, at most [`STEP`] or `$most`, until none are.
 macro_rules! in_steps {
-    ($out:ident, $t:ident, $step:ident $(::<$F:ident>)?($($arg:expr),*)) => {{
+    ($out:ident, $t:ident, $step:ident $(::<$F:ident>)?($($arg:expr),*)) => {
+        in_steps!($out, $t, STEP, $step $(::<$F>)?($($arg),*))
+    };
+    ($out:ident, $t:ident, $most:expr, $step:ident $(::<$F:ident>)?($($arg:expr),*)) => {{
         let mut $t = 0;
         while $t < $out.len() {
-            $t += match $out.len() - $t {
+            $t += match ($out.len() - $t).min($most) {
                 1 => $step::<$($F,)? 1>($($arg),*),
                 2 => $step::<$($F,)? 2>($($arg),*),
                 3 => $step::<$($F,)? 3>($($arg),*),
@@ -176,7 +181,7 @@ unsafe fn step32<F: Interleaved32, const T: usize>(
 #[target_feature(enable = "avx2,fma,f16c,avx512f,avx512bw,avx512vl,avx512vnni")]
 pub(super) unsafe fn dot_q6_k(rows: &[u8], x: Q8KBatch<'_>, out: &mut [PanelDots]) {
     // SAFETY: the caller's promises; tokens `t..` exist, as compared in the macro.
-    unsafe { in_steps!(out, t, step_q6_k(rows, x, t, out)) }
+    unsafe { in_steps!(out, t, STEP_Q6_K, step_q6_k(rows, x, t, out)) }
 }
 
 /// Where the parts of sixteen interleaved blocks of Q6_K begin: high bits behind low ones, then scales, then their scale.
@@ -234,8 +239,7 @@ unsafe fn step_q6_k<const T: usize>(
                         dots[t] = _mm512_dpbusd_epi32(dots[t], quad, codes);
                     }
                 }
-                let scales = _mm_loadu_si128(group.add(SCALES_AT + PANEL_ROWS * g).cast());
-                let scales = _mm512_cvtepi8_epi32(scales);
+                let scales = q6_k_scales(group, g);
                 for t in 0..T {
                     totals[t] = _mm512_add_epi32(totals[t], _mm512_mullo_epi32(dots[t], scales));
                 }
@@ -257,13 +261,24 @@ unsafe fn step_q6_k<const T: usize>(
     T
 }
 
+/// Scale `g` of each of sixteen interleaved blocks.
+///
+/// # Safety
+/// The CPU has AVX-512 F; sixteen blocks can be read; `g` is below 16.
+#[inline]
+#[target_feature(enable = "avx512f")]
+pub(super) unsafe fn q6_k_scales(group: *const u8, g: usize) -> __m512i {
+    // SAFETY: the scales are 16 vectors of 16 bytes.
+    _mm512_cvtepi8_epi32(unsafe { _mm_loadu_si128(group.add(SCALES_AT + PANEL_ROWS * g).cast()) })
+}
+
 /// Scales `2 * pair` and `2 * pair + 1` of each of sixteen interleaved blocks, as neighbouring numbers of 16 bits.
 ///
 /// # Safety
 /// The CPU has AVX-512 F and BW; sixteen blocks can be read; `pair` is below 8.
 #[inline]
 #[target_feature(enable = "avx2,avx512f,avx512bw")]
-unsafe fn q6_k_scale_pairs(group: *const u8, pair: usize) -> __m512i {
+pub(super) unsafe fn q6_k_scale_pairs(group: *const u8, pair: usize) -> __m512i {
     // SAFETY: the scales are 16 vectors of 16 bytes.
     let (even, odd) = unsafe {
         let scales: *const __m128i = group.add(SCALES_AT + PANEL_ROWS * 2 * pair).cast();
@@ -279,7 +294,7 @@ unsafe fn q6_k_scale_pairs(group: *const u8, pair: usize) -> __m512i {
 /// The CPU has AVX-512 F and BW; sixteen blocks can be read; `g` is below 16 and `i` below 4.
 #[inline]
 #[target_feature(enable = "avx512f,avx512bw")]
-unsafe fn q6_k_quad(group: *const u8, g: usize, i: usize) -> __m512i {
+pub(super) unsafe fn q6_k_quad(group: *const u8, g: usize, i: usize) -> __m512i {
     let (half, run, quad) = (g / 8, g % 8 / 2, g % 2 * 4 + i);
     // SAFETY: halves have 16 vectors of low bits, eight for even runs and eight for odd ones, and eight of high bits.
     let (low, high) = unsafe {

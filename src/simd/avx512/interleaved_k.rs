@@ -102,17 +102,14 @@ unsafe fn step_k<F: InterleavedK, const T: usize>(
                         dots[t] = _mm512_dpbusd_epi32(dots[t], quad, codes);
                     }
                 }
-                let of_group = |words: [__m512i; 2]| {
-                    let word = _mm512_srlv_epi32(words[g / 4], _mm512_set1_epi32(8 * (g as i32 % 4)));
-                    _mm512_and_si512(word, _mm512_set1_epi32(0x3f))
-                };
-                let (scale, min) = (of_group(scales), of_group(mins));
+                let (scale, min) = (of_group(scales, g), of_group(mins, g));
+                // A minimum for each of two sums.
+                let min = _mm512_or_si512(min, _mm512_slli_epi32::<16>(min));
                 for t in 0..T {
                     totals[t] = _mm512_add_epi32(totals[t], _mm512_mullo_epi32(dots[t], scale));
                     let sums = x.sums.as_ptr().add(16 * ((first + t) * n_blocks + b) + 2 * g);
-                    // At most 32 * 127: it fits in the low half of a lane, whose high half is multiplied with zero.
-                    let sum = _mm512_set1_epi32(i32::from(*sums + *sums.add(1)));
-                    min_totals[t] = _mm512_dpwssd_epi32(min_totals[t], min, sum);
+                    let sums = _mm512_set1_epi32(sums.cast::<i32>().read_unaligned());
+                    min_totals[t] = _mm512_dpwssd_epi32(min_totals[t], min, sums);
                 }
             }
         }
@@ -135,13 +132,21 @@ unsafe fn step_k<F: InterleavedK, const T: usize>(
     T
 }
 
+/// Of [`scales_and_mins`] those of group `g`.
+#[inline]
+#[target_feature(enable = "avx512f")]
+pub(super) fn of_group(words: [__m512i; 2], g: usize) -> __m512i {
+    let word = _mm512_srlv_epi32(words[g / 4], _mm512_set1_epi32(8 * (g as i32 % 4)));
+    _mm512_and_si512(word, _mm512_set1_epi32(0x3f))
+}
+
 /// The scales, and the minima, of groups 0..4 and 4..8, a byte each; [`crate::quant::unpack_scales_and_mins`] does so for one block.
 ///
 /// # Safety
 /// The CPU has AVX-512 F; three words of each of sixteen blocks can be read from `words` on.
 #[inline]
 #[target_feature(enable = "avx512f")]
-unsafe fn scales_and_mins(words: *const u8) -> ([__m512i; 2], [__m512i; 2]) {
+pub(super) unsafe fn scales_and_mins(words: *const u8) -> ([__m512i; 2], [__m512i; 2]) {
     // SAFETY: the caller's promise.
     let [a, b, c] = [0, 1, 2].map(|i| unsafe { _mm512_loadu_si512(words.add(64 * i).cast()) });
     let (six, four, top) =

@@ -9,11 +9,14 @@ mod interleaved;
 mod interleaved_k;
 mod lanes;
 mod peak;
+mod unpacked;
 
 use super::avx2::{Bf16, F16, F32};
 use super::panel::Panel;
 use super::{Avx2, F16Rows, F32Batch, Isa, PANEL_ROWS, PanelDots, Q8Batch, Q8KBatch, TILE_ROWS, TileDots};
-use crate::quant::{BlockFormat, Coarse3, Q4_0, Q4K, Q5K, Q8_0, can_interleave, with_block32, with_block256};
+use crate::quant::{
+    BlockFormat, Coarse3, Q4_0, Q4K, Q5K, Q6K, Q8_0, can_interleave, with_block32, with_block256,
+};
 use half::f16;
 
 /// Proof that the CPU has AVX-512 F, BW, VL and VNNI, and what [`Avx2`] proves.
@@ -152,11 +155,17 @@ impl Isa for Avx512Vnni {
 
     fn interleaved_q8_k(self, format: BlockFormat, rows: &[u8], x: Q8KBatch<'_>, out: &mut [PanelDots]) {
         x.check_interleaved(format, rows, out.len());
+        let are_many = out.len() >= unpacked::MIN_TOKENS;
         match format {
             // SAFETY: features by `self`, lengths by `check`.
+            BlockFormat::Q6K if are_many => unsafe { unpacked::dot::<Q6K>(rows, x, out) },
+            // SAFETY: as above.
             BlockFormat::Q6K => unsafe { interleaved::dot_q6_k(rows, x, out) },
             // SAFETY: as above.
+            BlockFormat::Q5K if are_many => unsafe { unpacked::dot::<Q5K>(rows, x, out) },
+            // SAFETY: as above.
             BlockFormat::Q5K => unsafe { interleaved_k::dot_k::<Q5K>(rows, x, out) },
+            // Two instructions unpack a vector of Q4_K: less than to write it down and to read it again.
             // SAFETY: as above.
             BlockFormat::Q4K => unsafe { interleaved_k::dot_k::<Q4K>(rows, x, out) },
             _ => panic!("{} is not interleaved", format.name()),

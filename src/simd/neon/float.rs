@@ -170,7 +170,7 @@ unsafe fn tile<F: Float, const R: usize, const T: usize>(
 /// # Safety
 /// `rows.check` held for the lengths of `x` and `out`.
 pub(super) unsafe fn dots_f16(rows: F16Rows<'_>, x: &[f32], out: &mut [f32]) {
-    let F16Rows { n_cols, rows } = rows;
+    let F16Rows { n_cols, rows, .. } = rows;
     let n_rows = rows.len() / n_cols;
     if n_rows == 0 {
         return;
