@@ -1,7 +1,7 @@
 """Training's forward pass: that of transformers' Gemma 4, arranged for two slow cores.
 
 The parameters are those of `Gemma4ForCausalLM`; only the order of the work differs. Losses are wanted at the tokens
-that the model writes, one in four. So the layers that own K and V run for all tokens up to the last K and V, and
+that the model writes, one in four or five. So the layers that own K and V run for all tokens up to the last K and V, and
 everything above them (two layers and a half, and the head) for the wanted tokens only: exact, and half of the work.
 A sequence may be a tree: a stem, the home and its tools, and branches, talks that each follow on the stem as if
 the others were not there, so that the stem, which is long, is computed once for many of them.

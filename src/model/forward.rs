@@ -11,10 +11,7 @@ use super::kv_cache::KvCache;
 use super::probe::Step;
 use super::scratch::{Row, Scratch};
 use super::{Model, attention, mlp, per_layer};
-use crate::ops::{matmul, matmul_greatest, rms_norm_rows, scale, soft_cap};
-
-/// Values that a thread scales at least: fewer are done before another one has heard of them.
-pub(super) const SCALED_PIECE: usize = 4096;
+use crate::ops::{matmul, matmul_greatest, rms_norm_rows, scale, scale_all, soft_cap};
 
 /// Which of a span's tokens get logits.
 #[derive(Debug, Clone, Copy, PartialEq, Eq)]
@@ -129,7 +126,7 @@ pub fn forward<'s>(
         if let Some(factor) = &model.weights.layers[i].layer_output_scale {
             s.begin(Step::Small);
             let h = &mut s.h[..s.rows.len() * model.hparams.n_embd];
-            model.compute.pool.for_each_chunk_mut(h, SCALED_PIECE, |_, h| scale(h, factor[0]));
+            scale_all(&model.compute.pool, h, factor[0]);
         }
     }
     for span in spans {

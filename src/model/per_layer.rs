@@ -7,10 +7,10 @@
 
 use super::Model;
 use super::error::RowError;
-use super::forward::{RowSource, SCALED_PIECE};
+use super::forward::RowSource;
 use super::probe::{Step, Work};
 use super::scratch::Scratch;
-use crate::ops::{add_rms_norm_rows, gelu_mul, matmul, rms_norm_in_place, scale};
+use crate::ops::{Matrix, add_rms_norm_rows, gelu_mul, matmul, rms_norm_in_place, scale, scale_all};
 use std::f32::consts::FRAC_1_SQRT_2;
 
 /// The projection of the word embeddings `s.h`, before the rows are there.
@@ -28,13 +28,10 @@ pub(super) fn project_embeddings(model: &Model, s: &mut Scratch) {
         multiply_adds: (n_embd * (rows.len() * n_low + n_high)) as u64,
         ..Work::of(Step::PerLayerProjection, [&weights.model_proj], rows.len())
     });
-    let h = &s.h[..n_tokens * n_embd];
-    s.x.fill(&model.compute, [n_tokens, n_embd], n_embd, weights.model_proj.format(), |start, x| {
-        x.copy_from_slice(&h[start..][..n_embd]);
-    });
+    take_residual(model, &weights.model_proj, s);
     let low = &mut s.inputs_low[..n_tokens * n_low];
     matmul(&model.compute, &weights.model_proj, 0..n_low, &mut s.x, low);
-    model.compute.pool.for_each_chunk_mut(low, SCALED_PIECE, |_, low| scale(low, factor));
+    scale_all(&model.compute.pool, low, factor);
 
     if s.wanted.len() < n_tokens {
         let x = s.x.reset(s.wanted.len(), n_embd);
@@ -45,6 +42,15 @@ pub(super) fn project_embeddings(model: &Model, s: &mut Scratch) {
     let high = &mut s.inputs_high[..n_high];
     matmul(&model.compute, &weights.model_proj, n_low..n_all, &mut s.x, high);
     scale(high, factor);
+}
+
+/// `s.x`: the residual stream as it is, to be multiplied with `by`.
+fn take_residual(model: &Model, by: &Matrix, s: &mut Scratch) {
+    let (n_tokens, n_embd) = (s.rows.len(), model.hparams.n_embd);
+    let h = &s.h[..n_tokens * n_embd];
+    s.x.fill(&model.compute, [n_tokens, n_embd], n_embd, by.format(), |start, x| {
+        x.copy_from_slice(&h[start..][..n_embd]);
+    });
 }
 
 /// Waits for the rows and completes the inputs of all layers.
@@ -90,10 +96,7 @@ pub(super) fn add_input(model: &Model, i: usize, s: &mut Scratch) {
     let n_tokens = s.rows.len();
     s.begin_products(Step::LayerInput, [&weights.inp_gate, &weights.proj]);
     // The gate reads the residual stream itself, not a normalised copy.
-    let h = &s.h[..n_tokens * n_embd];
-    s.x.fill(&model.compute, [n_tokens, n_embd], n_embd, weights.inp_gate.format(), |start, x| {
-        x.copy_from_slice(&h[start..][..n_embd]);
-    });
+    take_residual(model, &weights.inp_gate, s);
     let gate = &mut s.gate[..n_tokens * n_slice];
     matmul(&model.compute, &weights.inp_gate, 0..n_slice, &mut s.x, gate);
 

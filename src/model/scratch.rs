@@ -139,7 +139,7 @@ impl Scratch {
             rope_full: Angles::new(max_tokens, hp.rope_full.n_pairs())?,
             logits: of_wanted(hp.n_vocab)?,
             search: GreatestScratch::with_capacity(hp.n_vocab),
-            x: Activations::with_capacity(max_tokens, hp.n_embd.max(n_q)),
+            x: Activations::with_capacity(max_tokens, hp.n_embd.max(n_q).max(hp.n_embd_per_layer)),
             probe: None,
         })
     }

@@ -122,33 +122,20 @@ impl Activations {
         let (n, block_len) = (n_tokens * n_cols, format.block_len());
         assert!(n_cols.is_multiple_of(block_len) && task_len.is_multiple_of(block_len));
         self.forget([n_tokens, n_cols]);
-        let part = |columns: &Range<usize>, len: usize| columns.start / len..columns.end / len;
         match block_len {
             32 => {
                 let Q8 { q, d, sums, ready } = &mut self.q8;
-                let d = split_columns(first(d, n / 32), n_cols / 32, task_len / 32);
-                let sums = split_columns(first(sums, n / 32), n_cols / 32, task_len / 32);
-                let tasks = split_columns(first(q, n), n_cols, task_len).zip(d.zip(sums));
-                c.pool.for_each(tasks, |(mut q, (mut d, mut sums))| {
-                    compute(q.range(), &mut |token, columns, x| {
-                        let (d, sums) =
-                            (d.token(token, part(&columns, 32)), sums.token(token, part(&columns, 32)));
-                        with_isa!(c.kernels, isa => isa.quantize_q8(x, q.token(token, columns), d, sums));
-                    });
+                let to = (first(q, n), first(d, n / 32), first(sums, n / 32));
+                for_each_columns(c, to, [n_cols, task_len, 32, 32], compute, |x, (q, d, sums)| {
+                    with_isa!(c.kernels, isa => isa.quantize_q8(x, q, d, sums));
                 });
                 *ready = true;
             }
             256 => {
                 let Q8K { q, d, sums, ready } = &mut self.q8_k;
-                let d = split_columns(first(d, n / 256), n_cols / 256, task_len / 256);
-                let sums = split_columns(first(sums, n / 16), n_cols / 16, task_len / 16);
-                let tasks = split_columns(first(q, n), n_cols, task_len).zip(d.zip(sums));
-                c.pool.for_each(tasks, |(mut q, (mut d, mut sums))| {
-                    compute(q.range(), &mut |token, columns, x| {
-                        let (d, sums) =
-                            (d.token(token, part(&columns, 256)), sums.token(token, part(&columns, 16)));
-                        with_isa!(c.kernels, isa => isa.quantize_q8_k(x, q.token(token, columns), d, sums));
-                    });
+                let to = (first(q, n), first(d, n / 256), first(sums, n / 16));
+                for_each_columns(c, to, [n_cols, task_len, 256, 16], compute, |x, (q, d, sums)| {
+                    with_isa!(c.kernels, isa => isa.quantize_q8_k(x, q, d, sums));
                 });
                 *ready = true;
             }
@@ -266,6 +253,28 @@ fn for_each_piece<S: Send>(
         for (piece, ((x, q), (d, sums))) in pieces.enumerate() {
             f(task * task_len + piece * piece_len, x, (q, d, sums));
         }
+    });
+}
+
+/// Calls `compute` with ranges of `task_len` columns of `n_cols`, on all threads, and `quantise` with the values that it hands over and
+/// where their codes, scales and sums go. There is a scale for `d_len` values and a sum for `sum_len`.
+fn for_each_columns<S: Send>(
+    c: &Compute,
+    (q, d, sums): Quantised<'_, S>,
+    [n_cols, task_len, d_len, sum_len]: [usize; 4],
+    compute: impl Fn(Range<usize>, &mut Store<'_>) + Sync,
+    quantise: impl Fn(&[f32], Quantised<'_, S>) + Sync,
+) {
+    let part = |columns: &Range<usize>, len: usize| columns.start / len..columns.end / len;
+    let d = split_columns(d, n_cols / d_len, task_len / d_len);
+    let sums = split_columns(sums, n_cols / sum_len, task_len / sum_len);
+    let tasks = split_columns(q, n_cols, task_len).zip(d.zip(sums));
+    c.pool.for_each(tasks, |(mut q, (mut d, mut sums))| {
+        compute(q.range(), &mut |token, columns, x| {
+            let d = d.token(token, part(&columns, d_len));
+            let sums = sums.token(token, part(&columns, sum_len));
+            quantise(x, (q.token(token, columns), d, sums));
+        });
     });
 }
 

@@ -3,8 +3,8 @@
 //! Loops are written so that the compiler vectorises them, those that many values pass for the instruction set that was
 //! chosen; no intrinsics here. The bits do not depend on it, since nothing is fused or added in another order.
 
-use super::Kernels;
 use super::kernels::with_isa;
+use super::{Kernels, Pool};
 use crate::simd::Isa;
 
 /// `e^x` in float32 for finite `x`, within 2 units in the last place; 0 below -87.3, infinity above 88.7.
@@ -79,6 +79,13 @@ pub fn scale(x: &mut [f32], factor: f32) {
     for v in x {
         *v *= factor;
     }
+}
+
+/// [`scale`] on all threads.
+pub fn scale_all(pool: &Pool, x: &mut [f32], factor: f32) {
+    /// Fewer values are done before another thread has heard of them.
+    const LEAST: usize = 4096;
+    pool.for_each_chunk_mut(x, LEAST, |_, x| scale(x, factor));
 }
 
 #[cfg(test)]

@@ -1,7 +1,7 @@
 //! The two products of a gated MLP and what joins them, in one go: neither product is ever written to memory as a whole.
 
 use super::activations::Store;
-use super::matmul::{dot_rows, pieces, units_per_task};
+use super::matmul::{Factors, dot_rows, pieces, units_per_task};
 use super::outputs::Columns;
 use super::{Activations, Compute, Matrix, gelu_mul};
 use crate::quant::BlockFormat;
@@ -60,7 +60,8 @@ fn compute<const N: usize>(
         for tokens in pieces(0..x.n_tokens(), N / PIECE) {
             for (w, product) in weights.iter().zip(&mut products) {
                 let mut product = Columns::all(&mut product[..tokens.len() * n], n);
-                dot_rows(c, w, columns.start, x, tokens.clone(), &mut product);
+                let factors = Factors { w, first_row: columns.start, x, tokens: tokens.clone() };
+                dot_rows(c, &factors, &mut product);
             }
             let [gate, up] = products.each_ref().map(|product| product.chunks_exact(n));
             for ((token, gate), up) in tokens.zip(gate).zip(up) {

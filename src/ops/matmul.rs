@@ -39,7 +39,7 @@ pub fn matmul(c: &Compute, w: &Matrix, rows: Range<usize>, x: &mut Activations, 
     };
     let rows_per_task = units_per_task(c, rows.len().div_ceil(unit), x.n_tokens()) * unit;
     c.pool.for_each(split_columns(out, rows.len(), rows_per_task), |mut out| {
-        dot_rows(c, w, rows.start, x, 0..x.n_tokens(), &mut out);
+        dot_rows(c, &Factors { w, first_row: rows.start, x, tokens: 0..x.n_tokens() }, &mut out);
     });
 }
 
@@ -52,22 +52,23 @@ pub(super) fn units_per_task(c: &Compute, n_units: usize, n_tokens: usize) -> us
     }
 }
 
-/// `out` \[tokens.len(), ..\] = rows of `w` times `tokens` of `x`; column `i` of `out` is that of row `first_row + i`.
-pub(super) fn dot_rows(
-    c: &Compute,
-    w: &Matrix,
-    first_row: usize,
-    x: &Activations,
-    tokens: Range<usize>,
-    out: &mut Columns<'_, f32>,
-) {
+/// What is multiplied: rows of `w` from `first_row` on with `tokens` of `x`.
+pub(super) struct Factors<'a> {
+    pub(super) w: &'a Matrix,
+    pub(super) first_row: usize,
+    pub(super) x: &'a Activations,
+    pub(super) tokens: Range<usize>,
+}
+
+/// `out` \[tokens.len(), ..\]: column `i` is the products of row `first_row + i` with each token.
+pub(super) fn dot_rows(c: &Compute, factors: &Factors<'_>, out: &mut Columns<'_, f32>) {
     with_isa!(c.kernels, isa => {
-        if w.layout() == Layout::Interleaved {
-            dot_interleaved(isa, w, first_row, x, tokens, out)
-        } else if pays_to_unpack(w, tokens.len()) {
-            dot_panels(isa, w, first_row, x, tokens, out)
+        if factors.w.layout() == Layout::Interleaved {
+            dot_interleaved(isa, factors, out)
+        } else if pays_to_unpack(factors.w, factors.tokens.len()) {
+            dot_panels(isa, factors, out)
         } else {
-            dot_tiles(isa, w, first_row, x, tokens, out)
+            dot_tiles(isa, factors, out)
         }
     });
 }
@@ -78,18 +79,12 @@ fn pays_to_unpack(w: &Matrix, n_tokens: usize) -> bool {
 }
 
 /// [`dot_rows`] of rows that are interleaved.
-fn dot_interleaved<I: Isa>(
-    isa: I,
-    w: &Matrix,
-    first_row: usize,
-    x: &Activations,
-    tokens: Range<usize>,
-    out: &mut Columns<'_, f32>,
-) {
+fn dot_interleaved<I: Isa>(isa: I, factors: &Factors<'_>, out: &mut Columns<'_, f32>) {
+    let Factors { w, first_row, x, ref tokens } = *factors;
     let mut dots = [[0.0; PANEL_ROWS]; PANEL_TOKENS];
     let rows = first_row + out.range().start..first_row + out.range().end;
     let first_token = tokens.start;
-    for tokens in near_tokens(x, tokens, 1).flat_map(|tokens| pieces(tokens, PANEL_TOKENS)) {
+    for tokens in near_tokens(x, tokens.clone(), 1).flat_map(|tokens| pieces(tokens, PANEL_TOKENS)) {
         for p in rows.start / PANEL_ROWS..rows.end.div_ceil(PANEL_ROWS) {
             // Of a panel at an end of the range some rows are computed and dropped.
             let wanted = rows.start.max(p * PANEL_ROWS)..rows.end.min((p + 1) * PANEL_ROWS);
@@ -120,14 +115,8 @@ pub(super) fn pieces(range: Range<usize>, len: usize) -> impl Iterator<Item = Ra
 }
 
 /// [`dot_rows`] for many tokens and quantised weights.
-fn dot_panels<I: Isa>(
-    isa: I,
-    w: &Matrix,
-    first_row: usize,
-    x: &Activations,
-    tokens: Range<usize>,
-    out: &mut Columns<'_, f32>,
-) {
+fn dot_panels<I: Isa>(isa: I, factors: &Factors<'_>, out: &mut Columns<'_, f32>) {
+    let Factors { w, first_row, x, ref tokens } = *factors;
     let format = w.format();
     let mut panel = I::Panel::default();
     let mut dots = [[0.0; PANEL_ROWS]; PANEL_TOKENS];
@@ -149,33 +138,26 @@ fn dot_panels<I: Isa>(
 }
 
 /// [`dot_rows`] for few tokens or float weights.
-fn dot_tiles<I: Isa>(
-    isa: I,
-    w: &Matrix,
-    first_row: usize,
-    x: &Activations,
-    tokens: Range<usize>,
-    out: &mut Columns<'_, f32>,
-) {
+fn dot_tiles<I: Isa>(isa: I, factors: &Factors<'_>, out: &mut Columns<'_, f32>) {
+    let Factors { w, first_row, x, ref tokens } = *factors;
     let rows = out.range();
     let first_token = tokens.start;
     // A tile takes one row of each quarter, so that weights are read as four long streams: rows next to
     // each other would make the streams end before the hardware has learned to fetch ahead.
     let quarter = rows.len().div_ceil(TILE_ROWS);
-    for near in near_tokens(x, tokens, size_of::<f32>()) {
-        for i in 0..quarter {
-            let row_of = |r: usize| rows.start + i + r * quarter;
-            // Rows beyond the end are computed as the last one and dropped.
-            let tile = std::array::from_fn(|r| w.row(first_row + row_of(r).min(rows.end - 1)));
-            let mut dots = [[0.0; TILE_ROWS]; TILE_TOKENS];
-            for tokens in pieces(near.clone(), TILE_TOKENS) {
-                let dots = &mut dots[..tokens.len()];
-                dot_tile(isa, w.format(), tile, x, tokens.clone(), dots);
-                for (token, dots) in tokens.zip(dots) {
-                    for (r, dot) in dots.iter().enumerate() {
-                        if row_of(r) < rows.end {
-                            out.token(token - first_token, row_of(r)..row_of(r) + 1)[0] = *dot;
-                        }
+    let near = near_tokens(x, tokens.clone(), size_of::<f32>());
+    for (near, i) in near.flat_map(|near| (0..quarter).map(move |i| (near.clone(), i))) {
+        let row_of = |r: usize| rows.start + i + r * quarter;
+        // Rows beyond the end are computed as the last one and dropped.
+        let tile = std::array::from_fn(|r| w.row(first_row + row_of(r).min(rows.end - 1)));
+        let mut dots = [[0.0; TILE_ROWS]; TILE_TOKENS];
+        for tokens in pieces(near, TILE_TOKENS) {
+            let dots = &mut dots[..tokens.len()];
+            dot_tile(isa, w.format(), tile, x, tokens.clone(), dots);
+            for (token, dots) in tokens.zip(dots) {
+                for (r, dot) in dots.iter().enumerate() {
+                    if row_of(r) < rows.end {
+                        out.token(token - first_token, row_of(r)..row_of(r) + 1)[0] = *dot;
                     }
                 }
             }

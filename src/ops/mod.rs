@@ -28,7 +28,7 @@ pub use attention::{
     GroupSoftmax, HeadRing, Heads, MAX_GROUP, MAX_HEAD_DIM, MAX_PARTS, RingData, attend, attend_part, parts,
 };
 pub use coarse::{CoarseMatrix, GreatestScratch, matmul_greatest};
-pub use elementwise::{gelu_mul, scale, soft_cap};
+pub use elementwise::{gelu_mul, scale, scale_all, soft_cap};
 pub use gated::gated_matmul;
 pub use kernels::Kernels;
 pub use matmul::matmul;
