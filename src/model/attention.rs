@@ -4,24 +4,17 @@ use super::Model;
 use super::forward::Span;
 use super::hparams::{HParams, LayerHParams, LayerKind};
 use super::probe::{Step, Work};
+use super::residual::{Reader, add_and_read};
 use super::scratch::{Angles, MAX_SHARED_CONTEXTS, Row, Scratch};
 use crate::ops::{
-    Compute, GroupSoftmax, Heads, Kernels, MAX_GROUP, MAX_HEAD_DIM, add_rms_norm_rows, attend, attend_part,
-    matmul, parts, rms_norm_in_place, rms_norm_rows, rms_norm_unweighted, rotate,
+    Compute, GroupSoftmax, Heads, Kernels, MAX_GROUP, MAX_HEAD_DIM, attend, attend_part, matmul, parts,
+    rms_norm_in_place, rms_norm_unweighted, rotate,
 };
 use std::ops::Range;
 
-/// `x = norm(h)`: the input of the query, key and value projections.
-pub(super) fn normalise_input(model: &Model, i: usize, s: &mut Scratch) {
-    s.begin(Step::Small);
-    let n_embd = model.hparams.n_embd;
-    let n_tokens = s.rows.len();
-    let weights = &model.weights.layers[i];
-    let (h, format) = (&s.h[..n_tokens * n_embd], weights.attn_q.format());
-    rms_norm_rows(&model.compute, h, &weights.attn_norm, model.hparams.rms_eps, format, &mut s.x);
-}
-
 /// Computes keys and values of every token and appends them to the caches, if layer `i` owns any.
+///
+/// `s.x` holds the normalised input.
 pub(super) fn append_kv(model: &Model, i: usize, spans: &mut [Span<'_>], s: &mut Scratch) {
     let hp = &model.hparams;
     let Some(kv) = &model.weights.layers[i].kv else { return };
@@ -55,7 +48,7 @@ pub(super) fn append_kv(model: &Model, i: usize, spans: &mut [Span<'_>], s: &mut
 
 /// Queries, attention over the cache that layer `i` reads, output projection, residual sum.
 ///
-/// `s.x` holds the normalised input.
+/// `s.x` holds the normalised input, and that of the MLP afterwards.
 pub(super) fn attend_and_add(model: &Model, i: usize, spans: &[Span<'_>], s: &mut Scratch) {
     make_queries(model, i, s);
     attend_to_cache(model, i, spans, s);
@@ -65,10 +58,7 @@ pub(super) fn attend_and_add(model: &Model, i: usize, spans: &[Span<'_>], s: &mu
     s.begin_products(Step::AttentionOutput, [&weights.attn_output]);
     let y = &mut s.y[..n_tokens * n_embd];
     matmul(&model.compute, &weights.attn_output, 0..n_embd, &mut s.x, y);
-    s.begin(Step::Small);
-    let y = &s.y[..n_tokens * n_embd];
-    let h = &mut s.h[..n_tokens * n_embd];
-    add_rms_norm_rows(&model.compute, h, y, &weights.post_attention_norm, hp.rms_eps);
+    add_and_read(model, &weights.post_attention_norm, 1.0, Reader::Mlp(i), s);
 }
 
 /// `s.q`: the queries of every token, normalised and rotated.

@@ -9,9 +9,10 @@
 use super::error::{ForwardError, RowError};
 use super::kv_cache::KvCache;
 use super::probe::Step;
+use super::residual::{Reader, read};
 use super::scratch::{Row, Scratch};
 use super::{Model, attention, mlp, per_layer};
-use crate::ops::{matmul, matmul_greatest, rms_norm_rows, scale, scale_all, soft_cap};
+use crate::ops::{ReadBy, matmul, matmul_greatest, rms_norm_rows, scale, soft_cap};
 
 /// Which of a span's tokens get logits.
 #[derive(Debug, Clone, Copy, PartialEq, Eq)]
@@ -107,15 +108,18 @@ pub fn forward<'s>(
     embed(model, spans, s);
     per_layer::project_embeddings(model, s);
     let last_kv_layer = model.hparams.last_kv_layer();
+    // The parts of a layer leave in `s.x` what the part behind them reads.
+    s.begin(Step::Small);
+    read(model, Reader::Attention(0), s);
     for i in 0..model.hparams.n_layer() {
-        attention::normalise_input(model, i, s);
         attention::append_kv(model, i, spans, s);
         if i == last_kv_layer && s.wanted.len() < s.rows.len() {
             s.keep_wanted(model.hparams.n_embd);
             if s.rows.is_empty() {
                 break;
             }
-            attention::normalise_input(model, i, s);
+            s.begin(Step::Small);
+            read(model, Reader::Attention(i), s);
         }
         attention::attend_and_add(model, i, spans, s);
         mlp::add_mlp(model, i, s);
@@ -123,11 +127,6 @@ pub fn forward<'s>(
             per_layer::add_rows(model, rows, s)?;
         }
         per_layer::add_input(model, i, s);
-        if let Some(factor) = &model.weights.layers[i].layer_output_scale {
-            s.begin(Step::Small);
-            let h = &mut s.h[..s.rows.len() * model.hparams.n_embd];
-            scale_all(&model.compute.pool, h, factor[0]);
-        }
     }
     for span in spans {
         span.kv.commit(span.tokens.len());
@@ -221,7 +220,8 @@ fn head(model: &Model, s: &mut Scratch) {
     s.begin_products(Step::Head, (n_rows > 0).then_some(first));
     let h = &s.h[..n_rows * hp.n_embd];
     let norm = &model.weights.output_norm;
-    rms_norm_rows(&model.compute, h, norm, hp.rms_eps, first.format(), &mut s.x);
+    let read_by = ReadBy::matrices([first]).with_values();
+    rms_norm_rows(&model.compute, h, norm, hp.rms_eps, read_by, &mut s.x);
     let logits = &mut s.logits[..n_rows * hp.n_vocab];
     match search {
         None => matmul(&model.compute, head, 0..hp.n_vocab, &mut s.x, logits),

@@ -18,6 +18,7 @@ mod mlp;
 mod open;
 mod per_layer;
 mod probe;
+mod residual;
 mod scratch;
 mod weights;
 mod zeroed;

@@ -9,8 +9,9 @@ use super::Model;
 use super::error::RowError;
 use super::forward::RowSource;
 use super::probe::{Step, Work};
+use super::residual::{Reader, add_and_read, after_layer, read};
 use super::scratch::Scratch;
-use crate::ops::{Matrix, add_rms_norm_rows, gelu_mul, matmul, rms_norm_in_place, scale, scale_all};
+use crate::ops::{ReadBy, gelu_mul, matmul, rms_norm_in_place, scale, scale_all};
 use std::f32::consts::FRAC_1_SQRT_2;
 
 /// The projection of the word embeddings `s.h`, before the rows are there.
@@ -28,7 +29,7 @@ pub(super) fn project_embeddings(model: &Model, s: &mut Scratch) {
         multiply_adds: (n_embd * (rows.len() * n_low + n_high)) as u64,
         ..Work::of(Step::PerLayerProjection, [&weights.model_proj], rows.len())
     });
-    take_residual(model, &weights.model_proj, s);
+    read(model, Reader::PerLayerProjection, s);
     let low = &mut s.inputs_low[..n_tokens * n_low];
     matmul(&model.compute, &weights.model_proj, 0..n_low, &mut s.x, low);
     scale_all(&model.compute.pool, low, factor);
@@ -42,15 +43,6 @@ pub(super) fn project_embeddings(model: &Model, s: &mut Scratch) {
     let high = &mut s.inputs_high[..n_high];
     matmul(&model.compute, &weights.model_proj, n_low..n_all, &mut s.x, high);
     scale(high, factor);
-}
-
-/// `s.x`: the residual stream as it is, to be multiplied with `by`.
-fn take_residual(model: &Model, by: &Matrix, s: &mut Scratch) {
-    let (n_tokens, n_embd) = (s.rows.len(), model.hparams.n_embd);
-    let h = &s.h[..n_tokens * n_embd];
-    s.x.fill(&model.compute, [n_tokens, n_embd], n_embd, by.format(), |start, x| {
-        x.copy_from_slice(&h[start..][..n_embd]);
-    });
 }
 
 /// Waits for the rows and completes the inputs of all layers.
@@ -88,15 +80,15 @@ pub(super) fn add_rows(model: &Model, source: &mut dyn RowSource, s: &mut Scratc
     Ok(())
 }
 
-/// `h += norm(proj(gelu(gate h) * input))`: adds layer `i`'s slice to the residual stream.
+/// `h += norm(proj(gelu(gate h) * input))`: adds layer `i`'s slice to the residual stream, the last of what the layer does.
+///
+/// `s.x` holds the residual stream as it is, and the input of the next layer afterwards.
 pub(super) fn add_input(model: &Model, i: usize, s: &mut Scratch) {
     let hp = &model.hparams;
     let Some(weights) = &model.weights.layers[i].per_layer else { return };
     let (n_embd, n_slice) = (hp.n_embd, hp.n_embd_per_layer);
     let n_tokens = s.rows.len();
     s.begin_products(Step::LayerInput, [&weights.inp_gate, &weights.proj]);
-    // The gate reads the residual stream itself, not a normalised copy.
-    take_residual(model, &weights.inp_gate, s);
     let gate = &mut s.gate[..n_tokens * n_slice];
     matmul(&model.compute, &weights.inp_gate, 0..n_slice, &mut s.x, gate);
 
@@ -104,14 +96,12 @@ pub(super) fn add_input(model: &Model, i: usize, s: &mut Scratch) {
     let (inputs, n_layers, slice) =
         if i < c { (&s.inputs_low, c, i) } else { (&s.inputs_high, hp.n_layer() - c, i - c) };
     let (gate, kernels) = (&s.gate[..n_tokens * n_slice], model.compute.kernels);
-    s.x.fill(&model.compute, [n_tokens, n_slice], n_slice, weights.proj.format(), |start, x| {
-        let input = &inputs[start * n_layers + slice * n_slice..][..n_slice];
-        gelu_mul(kernels, &gate[start..][..n_slice], input, x);
+    s.x.fill(&model.compute, [n_tokens, n_slice], ReadBy::matrices([&weights.proj]), |token, x| {
+        let input = &inputs[(token * n_layers + slice) * n_slice..][..n_slice];
+        gelu_mul(kernels, &gate[token * n_slice..][..n_slice], input, x);
     });
     let y = &mut s.y[..n_tokens * n_embd];
     matmul(&model.compute, &weights.proj, 0..n_embd, &mut s.x, y);
-    s.begin(Step::Small);
-    let y = &s.y[..n_tokens * n_embd];
-    let h = &mut s.h[..n_tokens * n_embd];
-    add_rms_norm_rows(&model.compute, h, y, &weights.post_norm, hp.rms_eps);
+    let (factor, reader) = after_layer(model, i);
+    add_and_read(model, &weights.post_norm, factor, reader, s);
 }

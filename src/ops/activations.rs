@@ -1,8 +1,9 @@
 //! Activations [n_tokens, n_cols] in f32 and in the quantised forms that packed weights are multiplied with.
 
-use super::Compute;
 use super::kernels::with_isa;
 use super::outputs::split_columns;
+use super::rows::{Rows, for_each_row, for_each_run};
+use super::{Compute, Matrix};
 use crate::quant::BlockFormat;
 use crate::simd::{F32Batch, Isa, Q8Batch, Q8KBatch};
 use std::ops::Range;
@@ -19,30 +20,66 @@ pub struct Activations {
     has_values: bool,
     /// [n_tokens, n_cols], and what is left from before behind it; likewise the buffers of quantised forms.
     x: Vec<f32>,
-    q8: Q8,
-    q8_k: Q8K,
+    q8: Q8<i32>,
+    q8_k: Q8<i16>,
+}
+
+/// What reads activations: the format that they are quantised for at once, and whether their values will be needed as well.
+#[derive(Debug, Clone, Copy)]
+pub struct ReadBy {
+    format: BlockFormat,
+    keep_values: bool,
+}
+
+impl ReadBy {
+    /// Products with `matrices`, the first one first.
+    ///
+    /// # Panics
+    /// If there is none.
+    pub fn matrices<'a>(matrices: impl IntoIterator<Item = &'a Matrix>) -> Self {
+        let mut formats = matrices.into_iter().map(Matrix::format);
+        let format = formats.next().expect("a matrix");
+        Self { format, keep_values: formats.any(|other| other.block_len() != format.block_len()) }
+    }
+
+    /// And something that looks at the values.
+    pub fn with_values(self) -> Self {
+        Self { keep_values: true, ..self }
+    }
 }
 
 /// Takes the values of some columns of a token: token, columns, values.
 pub(super) type Store<'a> = dyn FnMut(usize, Range<usize>, &[f32]) + 'a;
 
-/// A scale for each 32 columns.
+/// Codes, their scales, and sums of codes in `S`: of each 32 columns, or scales of 256 and sums of 16.
 #[derive(Debug, Default)]
-struct Q8 {
+struct Q8<S> {
     ready: bool,
     q: Vec<i8>,
     d: Vec<f32>,
-    sums: Vec<i32>,
+    sums: Vec<S>,
 }
 
-/// A scale for each 256 columns.
-#[derive(Debug, Default)]
-struct Q8K {
-    ready: bool,
-    q: Vec<i8>,
-    d: Vec<f32>,
-    sums: Vec<i16>,
+impl<S: Clone + Default> Q8<S> {
+    /// Room for `n` values with a scale for `d_len` and a sum for `sum_len` of them.
+    fn with_capacity(n: usize, [d_len, sum_len]: [usize; 2]) -> Self {
+        Self {
+            ready: false,
+            q: Vec::with_capacity(n),
+            d: Vec::with_capacity(n / d_len),
+            sums: Vec::with_capacity(n / sum_len),
+        }
+    }
+
+    /// Codes, scales and sums of `n` values, to be overwritten.
+    fn of_values(&mut self, n: usize, [d_len, sum_len]: [usize; 2]) -> Quantised<'_, S> {
+        (first(&mut self.q, n), first(&mut self.d, n / d_len), first(&mut self.sums, n / sum_len))
+    }
 }
+
+/// Values of a scale and of a sum in the two quantised forms.
+const Q8_LENS: [usize; 2] = [32, 32];
+const Q8_K_LENS: [usize; 2] = [256, 16];
 
 impl Activations {
     /// Room for `max_tokens` tokens of `max_cols` columns without further allocation.
@@ -50,18 +87,8 @@ impl Activations {
         let n = max_tokens * max_cols;
         Self {
             x: Vec::with_capacity(n),
-            q8: Q8 {
-                q: Vec::with_capacity(n),
-                d: Vec::with_capacity(n / 32),
-                sums: Vec::with_capacity(n / 32),
-                ready: false,
-            },
-            q8_k: Q8K {
-                q: Vec::with_capacity(n),
-                d: Vec::with_capacity(n / 256),
-                sums: Vec::with_capacity(n / 16),
-                ready: false,
-            },
+            q8: Q8::with_capacity(n, Q8_LENS),
+            q8_k: Q8::with_capacity(n, Q8_K_LENS),
             ..Self::default()
         }
     }
@@ -89,21 +116,37 @@ impl Activations {
         self.n_cols
     }
 
-    /// Makes it [n_tokens, n_cols] and computes its values, on all threads: `compute` gets pieces of `piece_len` values, the last one
-    /// perhaps shorter, with the place of the first. Each piece is quantised for weights in `format` while it is in the cache.
+    /// Makes it [n_tokens, n_cols] and computes its values, on all threads: `compute` gets a token and where its values go. They are
+    /// quantised while they are in the cache.
     ///
     /// # Panics
-    /// If rows or pieces are not whole blocks of the format.
+    /// If rows are not whole blocks of the format of who reads them first.
     pub fn fill(
         &mut self,
         c: &Compute,
-        [n_tokens, n_cols]: [usize; 2],
-        piece_len: usize,
-        format: BlockFormat,
+        shape: [usize; 2],
+        read_by: ReadBy,
         compute: impl Fn(usize, &mut [f32]) + Sync,
     ) {
+        self.reset(shape[0], shape[1]);
+        self.compute_and_quantise(c, read_by, (), |token, (), x| compute(token, x));
+    }
+
+    /// [`fill`](Self::fill), where `compute` also gets the token's values of `beside`, an array of the same shape, to be changed.
+    ///
+    /// # Panics
+    /// If rows are not whole blocks of the format of who reads them first, or shapes differ.
+    pub(super) fn fill_beside(
+        &mut self,
+        c: &Compute,
+        [n_tokens, n_cols]: [usize; 2],
+        read_by: ReadBy,
+        beside: &mut [f32],
+        compute: impl Fn(usize, &mut [f32], &mut [f32]) + Sync,
+    ) {
+        assert_eq!(beside.len(), n_tokens * n_cols);
         self.reset(n_tokens, n_cols);
-        self.compute_and_quantise(c, piece_len, format, compute);
+        self.compute_and_quantise(c, read_by, beside, compute);
     }
 
     /// Makes it [n_tokens, n_cols] for weights in `format` alone, on all threads: `compute` gets ranges of `task_len` columns, the last
@@ -124,20 +167,18 @@ impl Activations {
         self.forget([n_tokens, n_cols]);
         match block_len {
             32 => {
-                let Q8 { q, d, sums, ready } = &mut self.q8;
-                let to = (first(q, n), first(d, n / 32), first(sums, n / 32));
-                for_each_columns(c, to, [n_cols, task_len, 32, 32], compute, |x, (q, d, sums)| {
+                self.q8.ready = true;
+                let to = self.q8.of_values(n, Q8_LENS);
+                for_each_columns(c, to, [n_cols, task_len], Q8_LENS, compute, |x, (q, d, sums)| {
                     with_isa!(c.kernels, isa => isa.quantize_q8(x, q, d, sums));
                 });
-                *ready = true;
             }
             256 => {
-                let Q8K { q, d, sums, ready } = &mut self.q8_k;
-                let to = (first(q, n), first(d, n / 256), first(sums, n / 16));
-                for_each_columns(c, to, [n_cols, task_len, 256, 16], compute, |x, (q, d, sums)| {
+                self.q8_k.ready = true;
+                let to = self.q8_k.of_values(n, Q8_K_LENS);
+                for_each_columns(c, to, [n_cols, task_len], Q8_K_LENS, compute, |x, (q, d, sums)| {
                     with_isa!(c.kernels, isa => isa.quantize_q8_k(x, q, d, sums));
                 });
-                *ready = true;
             }
             _ => {
                 self.has_values = true;
@@ -158,56 +199,54 @@ impl Activations {
             _ => true,
         };
         if !is_ready {
-            self.compute_and_quantise(c, self.n_cols, format, |_, _| {});
+            let read_by = ReadBy { format, keep_values: true };
+            self.compute_and_quantise(c, read_by, (), |_, (), _| {});
         }
     }
 
-    fn compute_and_quantise(
+    /// Calls `compute` with every token, its part of `beside` and its values, and quantises what it leaves there.
+    fn compute_and_quantise<B: Rows + Send>(
         &mut self,
         c: &Compute,
-        piece_len: usize,
-        format: BlockFormat,
-        compute: impl Fn(usize, &mut [f32]) + Sync,
+        ReadBy { format, keep_values }: ReadBy,
+        beside: B,
+        compute: impl Fn(usize, B, &mut [f32]) + Sync,
     ) {
-        let (n, block_len) = (self.n_tokens * self.n_cols, format.block_len());
-        assert!(self.n_cols.is_multiple_of(block_len) && piece_len.is_multiple_of(block_len));
+        let (shape, n) = ([self.n_tokens, self.n_cols], self.n_tokens * self.n_cols);
+        assert!(self.n_cols.is_multiple_of(format.block_len()));
         if n == 0 {
             return;
         }
         assert!(self.has_values, "values that were quantised at once, for weights of another kind");
+        self.has_values = keep_values;
         let x = &mut self.x[..n];
-        match block_len {
+        match format.block_len() {
             32 => {
-                let Q8 { q, d, sums, ready } = &mut self.q8;
-                let to = (first(q, n), first(d, n / 32), first(sums, n / 32));
-                for_each_piece(c, x, to, [piece_len, 32, 32], |start, x, (q, d, sums)| {
-                    compute(start, x);
+                self.q8.ready = true;
+                let beside = (beside, self.q8.of_values(n, Q8_LENS));
+                for_each_token(c, shape, x, keep_values, beside, |token, x, (beside, (q, d, sums))| {
+                    compute(token, beside, x);
                     with_isa!(c.kernels, isa => isa.quantize_q8(x, q, d, sums));
                 });
-                *ready = true;
             }
             256 => {
-                let Q8K { q, d, sums, ready } = &mut self.q8_k;
-                let to = (first(q, n), first(d, n / 256), first(sums, n / 16));
-                for_each_piece(c, x, to, [piece_len, 256, 16], |start, x, (q, d, sums)| {
-                    compute(start, x);
+                self.q8_k.ready = true;
+                let beside = (beside, self.q8_k.of_values(n, Q8_K_LENS));
+                for_each_token(c, shape, x, keep_values, beside, |token, x, (beside, (q, d, sums))| {
+                    compute(token, beside, x);
                     with_isa!(c.kernels, isa => isa.quantize_q8_k(x, q, d, sums));
                 });
-                *ready = true;
             }
             _ => {
-                let task_len = c.pool.items_per_task(n.div_ceil(piece_len)) * piece_len;
-                c.pool.for_each(x.chunks_mut(task_len).enumerate(), |(task, x)| {
-                    for (piece, x) in x.chunks_mut(piece_len).enumerate() {
-                        compute(task * task_len + piece * piece_len, x);
-                    }
-                });
+                self.has_values = true;
+                for_each_token(c, shape, x, true, beside, |token, x, beside| compute(token, beside, x));
             }
         }
     }
 
     /// The values of a token, \[n_cols\].
     pub(super) fn values(&self, token: usize) -> &[f32] {
+        assert!(self.has_values, "values that were quantised at once, for weights of another kind");
         &self.x[token * self.n_cols..][..self.n_cols]
     }
 
@@ -235,24 +274,21 @@ impl Activations {
 /// Codes, scales and sums of a run of values.
 type Quantised<'a, S> = (&'a mut [i8], &'a mut [f32], &'a mut [S]);
 
-/// Calls `f` with pieces of `x`, the place of each and where its codes, scales and sums go, on all threads. There is a scale for
-/// `d_len` values and a sum for `sum_len`.
-fn for_each_piece<S: Send>(
+/// Calls `f` with every token, its row of `x` \[n_tokens, n_cols\] and its part of `beside`, on all threads. Rows that are not kept all stand
+/// in the place of one of them: written there again and again they never leave the cache.
+fn for_each_token<B: Rows + Send>(
     c: &Compute,
+    [n_tokens, n_cols]: [usize; 2],
     x: &mut [f32],
-    (q, d, sums): Quantised<'_, S>,
-    [piece_len, d_len, sum_len]: [usize; 3],
-    f: impl Fn(usize, &mut [f32], Quantised<'_, S>) + Sync,
+    is_kept: bool,
+    beside: B,
+    f: impl Fn(usize, &mut [f32], B) + Sync,
 ) {
-    let task_len = c.pool.items_per_task(x.len().div_ceil(piece_len)) * piece_len;
-    let scales = d.chunks_mut(task_len / d_len).zip(sums.chunks_mut(task_len / sum_len));
-    let tasks = x.chunks_mut(task_len).zip(q.chunks_mut(task_len)).zip(scales);
-    c.pool.for_each(tasks.enumerate(), |(task, ((x, q), (d, sums)))| {
-        let scales = d.chunks_mut(piece_len / d_len).zip(sums.chunks_mut(piece_len / sum_len));
-        let pieces = x.chunks_mut(piece_len).zip(q.chunks_mut(piece_len)).zip(scales);
-        for (piece, ((x, q), (d, sums))) in pieces.enumerate() {
-            f(task * task_len + piece * piece_len, x, (q, d, sums));
-        }
+    for_each_run(c, n_tokens, (x, beside), |start, (x, beside), n| {
+        for_each_row(n, beside, |at, beside| {
+            let place = if is_kept { at * n_cols } else { 0 };
+            f(start + at, &mut x[place..][..n_cols], beside);
+        });
     });
 }
 
@@ -261,7 +297,8 @@ fn for_each_piece<S: Send>(
 fn for_each_columns<S: Send>(
     c: &Compute,
     (q, d, sums): Quantised<'_, S>,
-    [n_cols, task_len, d_len, sum_len]: [usize; 4],
+    [n_cols, task_len]: [usize; 2],
+    [d_len, sum_len]: [usize; 2],
     compute: impl Fn(Range<usize>, &mut Store<'_>) + Sync,
     quantise: impl Fn(&[f32], Quantised<'_, S>) + Sync,
 ) {

@@ -14,7 +14,7 @@ use crate::simd::{F16Rows, Isa};
 use half::f16;
 use std::ops::Range;
 
-/// Positions whose scores are computed before the running maximum is looked at again.
+/// Positions whose scores are computed before the running maximum is looked at again, a power of two.
 const BLOCK: usize = 32;
 /// The largest head: vectors are widened, and sums of query heads kept, on the stack.
 pub const MAX_HEAD_DIM: usize = 4096;
@@ -379,17 +379,19 @@ fn greater(a: f32, b: f32) -> f32 {
     if b > a || b.is_nan() { b } else { a }
 }
 
-/// All numbers of a block, joined by `join`: in lanes first, which do not wait for each other, and then those.
+/// All numbers of a block, joined by `join`: the two halves, then the halves of what that gives, and so on, since a chain of single
+/// numbers would wait for each of them.
 #[inline(always)]
 fn reduce(block: &[f32; BLOCK], join: impl Fn(f32, f32) -> f32) -> f32 {
-    let (eights, _) = block.as_chunks::<8>();
-    let mut lanes = eights[0];
-    for eight in &eights[1..] {
-        for (lane, v) in lanes.iter_mut().zip(eight) {
-            *lane = join(*lane, *v);
+    let mut lanes = *block;
+    let mut n = BLOCK;
+    while n > 1 {
+        n /= 2;
+        for i in 0..n {
+            lanes[i] = join(lanes[i], lanes[i + n]);
         }
     }
-    lanes[1..].iter().fold(lanes[0], |a, b| join(a, *b))
+    lanes[0]
 }
 
 #[cfg(test)]

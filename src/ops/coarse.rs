@@ -195,7 +195,7 @@ impl GreatestScratch {
 /// among them too: those from there on. Returns how many panels of exact outputs were computed, of all tokens together.
 ///
 /// # Panics
-/// If shapes do not fit each other or `n_greatest` is 0.
+/// If shapes do not fit each other, `n_greatest` is 0, or the values of `x` [were not kept](super::ReadBy::with_values).
 pub fn matmul_greatest(
     c: &Compute,
     (w, coarse): (&Matrix, &CoarseMatrix),

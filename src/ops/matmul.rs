@@ -7,12 +7,12 @@ use crate::quant::BlockFormat;
 use crate::simd::{Isa, PANEL_ROWS, PanelDots, TILE_ROWS, TileDots};
 use std::ops::Range;
 
-/// Tokens that a tile of weights is multiplied with before the next tile is looked at.
-const TILE_TOKENS: usize = 8;
+/// Tokens that a tile of weights is multiplied with before the next tile is looked at: the steps of kernels, 12 of floats, divide it.
+const TILE_TOKENS: usize = 24;
 /// From this number of tokens on, unpacking a panel of weights pays.
 const MIN_PANEL_TOKENS: usize = 8;
-/// Tokens that an unpacked panel is multiplied with: their outputs are kept on the stack.
-const PANEL_TOKENS: usize = 256;
+/// Tokens that a panel is multiplied with: their outputs are kept on the stack, and as many stores can wait while the next panel begins.
+const PANEL_TOKENS: usize = 64;
 /// From this number of tokens on the tasks of a product are long.
 const LONG_FROM_TOKENS: usize = 32;
 /// Inputs that a thread goes through for every few rows of weights, so that they had better stay in its L2 cache. Unit: bytes.
@@ -84,28 +84,31 @@ fn dot_interleaved<I: Isa>(isa: I, factors: &Factors<'_>, out: &mut Columns<'_, 
     let mut dots = [[0.0; PANEL_ROWS]; PANEL_TOKENS];
     let rows = first_row + out.range().start..first_row + out.range().end;
     let first_token = tokens.start;
-    for tokens in near_tokens(x, tokens.clone(), 1).flat_map(|tokens| pieces(tokens, PANEL_TOKENS)) {
+    let n_together = PANEL_TOKENS.min(n_near_tokens(x, 1, 8));
+    for tokens in pieces(tokens.clone(), n_together) {
         for p in rows.start / PANEL_ROWS..rows.end.div_ceil(PANEL_ROWS) {
             // Of a panel at an end of the range some rows are computed and dropped.
             let wanted = rows.start.max(p * PANEL_ROWS)..rows.end.min((p + 1) * PANEL_ROWS);
             let dots = &mut dots[..tokens.len()];
             dot_interleaved_panel(isa, w, p, x, tokens.clone(), dots);
-            for (token, dots) in tokens.clone().zip(dots) {
-                let out = out.token(token - first_token, wanted.start - first_row..wanted.end - first_row);
-                match <&mut PanelDots>::try_from(&mut *out) {
-                    // Of known length these are a store or a few, where copying would be a call for each token.
-                    Ok(all) => *all = *dots,
-                    Err(_) => out.copy_from_slice(&dots[wanted.start - p * PANEL_ROWS..][..wanted.len()]),
+            isa.run(|| {
+                for (token, dots) in tokens.clone().zip(dots) {
+                    let out =
+                        out.token(token - first_token, wanted.start - first_row..wanted.end - first_row);
+                    match <&mut PanelDots>::try_from(&mut *out) {
+                        // Of known length these are a store or a few, where copying would be a call for each token.
+                        Ok(all) => *all = *dots,
+                        Err(_) => out.copy_from_slice(&dots[wanted.start - p * PANEL_ROWS..][..wanted.len()]),
+                    }
                 }
-            }
+            });
         }
     }
 }
 
-/// `tokens` of `x`, as many at a time as are [`INPUT_BYTES`], with `n_bytes` for each column.
-fn near_tokens(x: &Activations, tokens: Range<usize>, n_bytes: usize) -> impl Iterator<Item = Range<usize>> {
-    // Steps of kernels are of eight tokens or divide it.
-    pieces(tokens, (INPUT_BYTES / (n_bytes * x.n_cols())).next_multiple_of(8).max(8))
+/// How many tokens of `x` are [`INPUT_BYTES`], with `n_bytes` for each column: whole steps of kernels, which are of `step` tokens or divide it.
+fn n_near_tokens(x: &Activations, n_bytes: usize, step: usize) -> usize {
+    (INPUT_BYTES / (n_bytes * x.n_cols())).next_multiple_of(step).max(step)
 }
 
 /// `range` in pieces of `len`, the last one shorter.
@@ -145,7 +148,7 @@ fn dot_tiles<I: Isa>(isa: I, factors: &Factors<'_>, out: &mut Columns<'_, f32>) 
     // A tile takes one row of each quarter, so that weights are read as four long streams: rows next to
     // each other would make the streams end before the hardware has learned to fetch ahead.
     let quarter = rows.len().div_ceil(TILE_ROWS);
-    let near = near_tokens(x, tokens.clone(), size_of::<f32>());
+    let near = pieces(tokens.clone(), n_near_tokens(x, size_of::<f32>(), TILE_TOKENS));
     for (near, i) in near.flat_map(|near| (0..quarter).map(move |i| (near.clone(), i))) {
         let row_of = |r: usize| rows.start + i + r * quarter;
         // Rows beyond the end are computed as the last one and dropped.

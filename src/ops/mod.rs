@@ -19,11 +19,12 @@ mod norm;
 mod outputs;
 mod pool;
 mod rope;
+mod rows;
 mod team;
 #[cfg(test)]
 mod tests;
 
-pub use activations::Activations;
+pub use activations::{Activations, ReadBy};
 pub use attention::{
     GroupSoftmax, HeadRing, Heads, MAX_GROUP, MAX_HEAD_DIM, MAX_PARTS, RingData, attend, attend_part, parts,
 };
@@ -33,7 +34,9 @@ pub use gated::gated_matmul;
 pub use kernels::Kernels;
 pub use matmul::matmul;
 pub use matrix::{Layout, Matrix, ShapeError, WeightBytes};
-pub use norm::{add_rms_norm_rows, rms_norm_in_place, rms_norm_rows, rms_norm_unweighted};
+pub use norm::{
+    NextInput, add_rms_norm_rows, copy_rows, rms_norm_in_place, rms_norm_rows, rms_norm_unweighted,
+};
 pub use pool::{Pool, PoolError};
 pub use rope::{RopeFrequencies, rotate};
 

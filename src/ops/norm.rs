@@ -4,8 +4,7 @@
 //! order of additions is fixed.
 
 use super::kernels::with_isa;
-use super::{Activations, Compute, Kernels};
-use crate::quant::BlockFormat;
+use super::{Activations, Compute, Kernels, ReadBy};
 use crate::simd::Isa;
 
 /// Independent partial sums: enough for the compiler to fill vector registers, and a fixed order
@@ -71,50 +70,93 @@ pub fn rms_norm_unweighted(kernels: Kernels, x: &mut [f32], eps: f32) {
     }));
 }
 
-/// `residual[i] += x[i] / rms(x) * weight[i]`: the norm that Gemma puts after a block, and the sum.
-fn add_rms_norm(kernels: Kernels, residual: &mut [f32], x: &[f32], weight: &[f32], eps: f32) {
+/// `residual[i] = (residual[i] + x[i] / rms(x) * weight[i]) * factor`: the norm that Gemma puts after a block, the sum, and what
+/// Gemma 4 multiplies the output of a layer with.
+fn add_rms_norm(kernels: Kernels, residual: &mut [f32], x: &[f32], weight: &[f32], eps: f32, factor: f32) {
     assert!(x.len() == weight.len() && x.len() == residual.len(), "add_rms_norm: lengths differ");
     with_isa!(kernels, isa => isa.run(|| {
         let scale = inverse_rms(x, eps);
         for ((r, v), w) in residual.iter_mut().zip(x).zip(weight) {
-            *r += v * scale * w;
+            *r = (*r + v * scale * w) * factor;
         }
     }));
 }
 
-/// `rms_norm` of each row of `x`, `[n, weight.len()]`, on all threads, to be multiplied with weights in `format` first.
+/// `rms_norm` of each row of `x`, `[n, weight.len()]`, on all threads.
 pub fn rms_norm_rows(
     c: &Compute,
     x: &[f32],
     weight: &[f32],
     eps: f32,
-    format: BlockFormat,
+    read_by: ReadBy,
     out: &mut Activations,
 ) {
     let n = weight.len();
-    out.fill(c, [x.len() / n, n], n, format, |start, out| {
-        rms_norm(c.kernels, &x[start..][..n], weight, eps, out);
+    out.fill(c, [x.len() / n, n], read_by, |token, out| {
+        rms_norm(c.kernels, &x[token * n..][..n], weight, eps, out);
     });
 }
 
-/// `add_rms_norm` of each row of `x`, `[n, weight.len()]`, on all threads.
+/// The rows of `x`, `[n, n_cols]`, as they are.
+pub fn copy_rows(c: &Compute, x: &[f32], n_cols: usize, read_by: ReadBy, out: &mut Activations) {
+    out.fill(c, [x.len() / n_cols, n_cols], read_by, |token, out| {
+        out.copy_from_slice(&x[token * n_cols..][..n_cols]);
+    });
+}
+
+/// Where the block behind a sum finds its input.
+#[derive(Debug)]
+pub struct NextInput<'a> {
+    /// The norm that it sees the sum through; none if it reads the sum as it is.
+    pub norm: Option<&'a [f32]>,
+    /// What reads its input.
+    pub read_by: ReadBy,
+    /// Where its input goes.
+    pub to: &'a mut Activations,
+}
+
+/// `add_rms_norm` of each row of `x`, `[n, weight.len()]`, on all threads; of each row also the input of the block behind, which would
+/// otherwise be a pass of its own.
 ///
 /// # Panics
 /// If the lengths differ.
-pub fn add_rms_norm_rows(c: &Compute, residual: &mut [f32], x: &[f32], weight: &[f32], eps: f32) {
+pub fn add_rms_norm_rows(
+    c: &Compute,
+    residual: &mut [f32],
+    x: &[f32],
+    weight: &[f32],
+    eps: f32,
+    factor: f32,
+    next: Option<NextInput<'_>>,
+) {
     assert_eq!(x.len(), residual.len(), "add_rms_norm_rows: lengths differ");
     let n = weight.len();
-    c.pool.for_each_rows_mut(residual, n, |first, residual| {
-        for (residual, x) in residual.chunks_exact_mut(n).zip(x[first * n..].chunks_exact(n)) {
-            add_rms_norm(c.kernels, residual, x, weight, eps);
+    let add = |i: usize, residual: &mut [f32]| {
+        add_rms_norm(c.kernels, residual, &x[i * n..][..n], weight, eps, factor);
+    };
+    match next {
+        None => c.pool.for_each_rows_mut(residual, n, |first, residual| {
+            residual.chunks_exact_mut(n).enumerate().for_each(|(at, residual)| add(first + at, residual));
+        }),
+        Some(NextInput { norm, read_by, to }) => {
+            to.fill_beside(c, [x.len() / n, n], read_by, residual, |i, residual, out| {
+                add(i, residual);
+                match norm {
+                    Some(norm) => rms_norm(c.kernels, residual, norm, eps, out),
+                    None => out.copy_from_slice(residual),
+                }
+            });
         }
-    });
+    }
 }
 
 #[cfg(test)]
 mod tests {
     use super::*;
     use crate::ops::Pool;
+    use crate::ops::tests::some_matrix;
+    use crate::quant::BlockFormat;
+    use crate::simd::Q8Batch;
 
     fn oracle(x: &[f32], w: &[f32], eps: f32) -> Vec<f64> {
         let mean = x.iter().map(|v| f64::from(*v).powi(2)).sum::<f64>() / x.len() as f64;
@@ -137,32 +179,66 @@ mod tests {
             let mut in_place = x.clone();
             rms_norm_in_place(kernels, &mut in_place, &w, 1e-6);
             let mut sum = vec![1.0; n];
-            add_rms_norm(kernels, &mut sum, &x, &w, 1e-6);
+            add_rms_norm(kernels, &mut sum, &x, &w, 1e-6, 0.5);
             for i in 0..n {
                 assert!((f64::from(out[i]) - want[i]).abs() < 1e-5, "n {n} element {i}");
                 assert!((f64::from(in_place[i]) - want[i]).abs() < 1e-5, "n {n} element {i} in place");
-                assert!((f64::from(sum[i]) - 1.0 - want[i]).abs() < 1e-5, "n {n} element {i} added");
+                assert!((f64::from(sum[i]) * 2.0 - 1.0 - want[i]).abs() < 1e-5, "n {n} element {i} added");
             }
         }
     }
 
+    /// Rows alone, sums alone, and sums with the input of the block behind: in one pass or one after the other.
     #[test]
     fn rows_are_normalised_as_one_by_one() {
         let (n, n_rows) = (96, 7);
         let x: Vec<f32> = (0..n * n_rows).map(|i| (i as f32 * 0.37).sin()).collect();
-        let w: Vec<f32> = (0..n).map(|i| i as f32).collect();
-        let (mut want, mut want_sum) = (vec![0.0; x.len()], vec![1.0; x.len()]);
+        let [w, next_w] = [1.0, 0.3].map(|step| (0..n).map(|i| i as f32 * step).collect::<Vec<_>>());
+        let mut want = vec![0.0; x.len()];
+        let (mut want_sum, mut want_next) = (vec![1.0; x.len()], vec![0.0; x.len()]);
         for (i, x) in x.chunks_exact(n).enumerate() {
-            rms_norm(Kernels::scalar(), x, &w, 1e-6, &mut want[i * n..(i + 1) * n]);
-            add_rms_norm(Kernels::scalar(), &mut want_sum[i * n..(i + 1) * n], x, &w, 1e-6);
+            let row = i * n..(i + 1) * n;
+            rms_norm(Kernels::scalar(), x, &w, 1e-6, &mut want[row.clone()]);
+            add_rms_norm(Kernels::scalar(), &mut want_sum[row.clone()], x, &w, 1e-6, 0.7);
+            rms_norm(Kernels::scalar(), &want_sum[row.clone()], &next_w, 1e-6, &mut want_next[row]);
         }
+        // What reads values keeps them; what reads codes alone has their bits.
+        let matrix = |format| some_matrix(format, 4, n, 1);
+        let (floats, quantised) = (matrix(BlockFormat::F32), matrix(BlockFormat::Q4_0));
         for n_threads in [1, 3] {
             let c = Compute { pool: Pool::new(n_threads).unwrap(), kernels: Kernels::scalar() };
-            for format in [BlockFormat::F32, BlockFormat::Q4_0] {
-                let (mut got, mut sum) = (Activations::default(), vec![1.0; x.len()]);
-                rms_norm_rows(&c, &x, &w, 1e-6, format, &mut got);
-                add_rms_norm_rows(&c, &mut sum, &x, &w, 1e-6);
-                assert!(got.f32_batch().x == want && sum == want_sum);
+            for (matrices, are_kept) in
+                [(vec![&floats], true), (vec![&quantised, &floats], true), (vec![&quantised], false)]
+            {
+                let assert_are = |got: &mut Activations, want: &[f32]| {
+                    if are_kept {
+                        assert!(got.f32_batch().x == want);
+                    }
+                    let mut alone = Activations::default();
+                    alone.reset(n_rows, n).copy_from_slice(want);
+                    let all = [got, &mut alone].map(|x| {
+                        x.prepare(&c, BlockFormat::Q4_0);
+                        let Q8Batch { q, d, sums, .. } = x.q8_batch();
+                        (q.to_vec(), d.to_vec(), sums.to_vec())
+                    });
+                    assert!(all[0] == all[1]);
+                };
+                let read_by = ReadBy::matrices(matrices.iter().copied());
+                let mut got = Activations::default();
+                rms_norm_rows(&c, &x, &w, 1e-6, read_by, &mut got);
+                assert_are(&mut got, &want);
+                copy_rows(&c, &x, n, read_by, &mut got);
+                assert_are(&mut got, &x);
+                let mut sum = vec![1.0; x.len()];
+                add_rms_norm_rows(&c, &mut sum, &x, &w, 1e-6, 0.7, None);
+                assert!(sum == want_sum);
+                for (norm, want) in [(Some(&next_w[..]), &want_next), (None, &want_sum)] {
+                    let mut sum = vec![1.0; x.len()];
+                    let next = NextInput { norm, read_by, to: &mut got };
+                    add_rms_norm_rows(&c, &mut sum, &x, &w, 1e-6, 0.7, Some(next));
+                    assert!(sum == want_sum);
+                    assert_are(&mut got, want);
+                }
             }
         }
     }

@@ -397,36 +397,43 @@ fn quantised_activations_are_the_same_everywhere() {
     assert!(d[n / 32 - 1 - (255 - 77) / 32].is_nan() && dk[n / 256 - 1].is_nan());
 }
 
-/// Values and codes are the same whether an input is filled by pieces on several threads or all at once.
+/// Values and codes are the same whether an input is filled token by token on several threads or all at once.
 #[test]
-fn pieces_are_quantised_as_the_whole() {
+fn tokens_are_quantised_as_the_whole() {
     for (n_tokens, n_cols) in [(1, 2048), (3, 512), (5, 96), (2, 7)] {
         let x = some_activations(n_tokens * n_cols, 9);
         for format in [BlockFormat::F32, BlockFormat::Q4_0, BlockFormat::Q6K] {
             if !n_cols.is_multiple_of(format.block_len()) {
                 continue;
             }
-            for (n_threads, piece_len) in [(1, n_cols), (3, n_cols), (2, 256 * format.block_len())] {
-                let c = compute(n_threads, Kernels::detect());
-                let (mut whole, mut filled) = (Activations::default(), Activations::default());
-                // What is left from before is not to be seen.
-                filled.fill(&c, [9, 2048], 2048, format, |_, x| x.fill(3.0));
-                whole.reset(n_tokens, n_cols).copy_from_slice(&x);
-                whole.prepare(&c, format);
-                filled.fill(&c, [n_tokens, n_cols], piece_len, format, |start, piece| {
-                    piece.copy_from_slice(&x[start..][..piece.len()]);
-                });
-                assert_eq!(filled.f32_batch().x, x);
-                match format.block_len() {
-                    32 => {
-                        let (a, b) = (whole.q8_batch(), filled.q8_batch());
-                        assert!(a.q == b.q && a.d == b.d && a.sums == b.sums);
+            let read_first = some_matrix(format, 1, n_cols, 1);
+            for other in [format, BlockFormat::F32] {
+                let read_by = ReadBy::matrices([&read_first, &some_matrix(other, 1, n_cols, 1)]);
+                for n_threads in [1, 2, 3] {
+                    let c = compute(n_threads, Kernels::detect());
+                    let (mut whole, mut filled) = (Activations::default(), Activations::default());
+                    // What is left from before is not to be seen.
+                    filled.reset(9, 2048).fill(3.0);
+                    filled.prepare(&c, format);
+                    whole.reset(n_tokens, n_cols).copy_from_slice(&x);
+                    whole.prepare(&c, format);
+                    filled.fill(&c, [n_tokens, n_cols], read_by, |token, row| {
+                        row.copy_from_slice(&x[token * n_cols..][..n_cols]);
+                    });
+                    if other == BlockFormat::F32 {
+                        assert_eq!(filled.f32_batch().x, x);
                     }
-                    256 => {
-                        let (a, b) = (whole.q8_k_batch(), filled.q8_k_batch());
-                        assert!(a.q == b.q && a.d == b.d && a.sums == b.sums);
+                    match format {
+                        BlockFormat::Q4_0 => {
+                            let (a, b) = (whole.q8_batch(), filled.q8_batch());
+                            assert!(a.q == b.q && a.d == b.d && a.sums == b.sums);
+                        }
+                        BlockFormat::Q6K => {
+                            let (a, b) = (whole.q8_k_batch(), filled.q8_k_batch());
+                            assert!(a.q == b.q && a.d == b.d && a.sums == b.sums);
+                        }
+                        _ => {}
                     }
-                    _ => {}
                 }
             }
         }

@@ -22,6 +22,7 @@ pub(super) use dot32::Unpack32;
 pub(super) use dot256::Unpack256;
 pub(super) use float::{Bf16, F16, F32, Float};
 pub(super) use lanes::transpose;
+pub(super) use quantize::q8_scales;
 
 /// Proof that the CPU has AVX2, FMA and F16C.
 #[derive(Clone, Copy, Debug)]
@@ -49,7 +50,7 @@ impl Isa for Avx2 {
     }
 
     fn run<R>(self, f: impl FnOnce() -> R) -> R {
-        #[target_feature(enable = "avx2")]
+        #[target_feature(enable = "avx2,fma")]
         unsafe fn run<R>(f: impl FnOnce() -> R) -> R {
             f()
         }

@@ -16,7 +16,7 @@ pub(super) fn quantize_q8(x: &[f32], q: &mut [i8], d: &mut [f32], sums: &mut [i3
         for (max, x) in max.iter_mut().zip(x) {
             *max = max_abs(&[*x]);
         }
-        let (scales, inverses) = q8_scales(max);
+        let (scales, inverses) = q8_scales(load(&max));
         d.copy_from_slice(&scales[..d.len()]);
         for (((x, q), inverse), sum) in x.iter().zip(q).zip(inverses).zip(sums) {
             let codes = quantize(x, inverse);
@@ -32,9 +32,8 @@ pub(super) fn quantize_q8(x: &[f32], q: &mut [i8], d: &mut [f32], sums: &mut [i3
 /// What [`Q8Scale::q8`] gives for each of eight groups: scales, and factors that quantise.
 #[inline]
 #[target_feature(enable = "avx2,f16c")]
-fn q8_scales(max: [f32; 8]) -> ([f32; 8], [f32; 8]) {
+pub(in super::super) fn q8_scales(max: __m256) -> ([f32; 8], [f32; 8]) {
     let infinity = _mm256_set1_ps(f32::INFINITY);
-    let max = load(&max);
     let d = _mm256_div_ps(max, _mm256_set1_ps(127.0));
     let half = _mm256_cvtph_ps(_mm256_cvtps_ph::<_MM_FROUND_TO_NEAREST_INT>(d));
     let d = _mm256_blendv_ps(half, d, _mm256_cmp_ps::<_CMP_EQ_OQ>(half, infinity));

@@ -76,7 +76,8 @@ pub(super) unsafe fn dot<F: FloatPair>(rows: [&[u8]; TILE_ROWS], x: F32Batch<'_>
                 2 => store(tile::<F, 2>(rows, first, x.n_cols, ahead), out),
                 3 => store(tile::<F, 3>(rows, first, x.n_cols, ahead), out),
                 4..=7 => store(tile::<F, 4>(rows, first, x.n_cols, ahead), out),
-                _ => store(tile::<F, 8>(rows, first, x.n_cols, ahead), out),
+                8..=11 => store(tile::<F, 8>(rows, first, x.n_cols, ahead), out),
+                _ => store(tile::<F, 12>(rows, first, x.n_cols, ahead), out),
             }
         };
     }
@@ -191,26 +192,53 @@ unsafe fn tile<F: FloatPair, const T: usize>(
         }
     }
     let mut out = [[0.0; TILE_ROWS]; T];
-    for t in 0..T {
-        let joined = join_rows(sums[t]);
+    let (fours, rest) = sums.as_chunks::<4>();
+    for (sums, out) in fours.iter().zip(out.as_chunks_mut::<4>().0) {
+        // SAFETY: sixteen floats are written to sixteen floats.
+        unsafe { _mm512_storeu_ps(out.as_mut_ptr().cast(), join_four(*sums)) };
+    }
+    for (sums, out) in rest.iter().zip(&mut out[T - rest.len()..]) {
         // SAFETY: four floats are written to four floats.
-        unsafe { _mm_storeu_ps(out[t].as_mut_ptr(), joined) };
+        unsafe { _mm_storeu_ps(out.as_mut_ptr(), join_one(*sums)) };
     }
     out
+}
+
+/// Adds the halves of the eight partial sums of each of four rows: four of each, a row in each quarter of the vector.
+#[inline]
+#[target_feature(enable = "avx512f")]
+fn add_halves(sums: [__m512; 2]) -> __m512 {
+    let low = _mm512_shuffle_f32x4::<0b10_00_10_00>(sums[0], sums[1]);
+    let high = _mm512_shuffle_f32x4::<0b11_01_11_01>(sums[0], sums[1]);
+    _mm512_add_ps(low, high)
 }
 
 /// Joins the partial sums of four rows, eight of each, in the order of [`join_lanes`](super::super::join_lanes).
 #[inline]
 #[target_feature(enable = "avx512f")]
-fn join_rows(sums: [__m512; 2]) -> __m128 {
-    // Lanes 0..4 of each row, and lanes 4..8.
-    let low = _mm512_shuffle_f32x4::<0b10_00_10_00>(sums[0], sums[1]);
-    let high = _mm512_shuffle_f32x4::<0b11_01_11_01>(sums[0], sums[1]);
-    let four = _mm512_add_ps(low, high);
+fn join_one(sums: [__m512; 2]) -> __m128 {
+    let four = add_halves(sums);
     let two = _mm512_add_ps(four, _mm512_permute_ps::<0b01_00_11_10>(four));
     let one = _mm512_add_ps(two, _mm512_permute_ps::<0b10_11_00_01>(two));
     let firsts = _mm512_setr_epi32(0, 4, 8, 12, 0, 0, 0, 0, 0, 0, 0, 0, 0, 0, 0, 0);
     _mm512_castps512_ps128(_mm512_permutexvar_ps(firsts, one))
+}
+
+/// [`join_one`] for four tokens at a time: their joined rows, one token behind the other.
+#[inline]
+#[target_feature(enable = "avx512f")]
+fn join_four(sums: [[__m512; 2]; 4]) -> __m512 {
+    let four = [add_halves(sums[0]), add_halves(sums[1]), add_halves(sums[2]), add_halves(sums[3])];
+    // In each quarter two numbers of a token and two of the one behind it.
+    let two = [[four[0], four[1]], [four[2], four[3]]].map(|[a, b]| {
+        _mm512_add_ps(_mm512_shuffle_ps::<0b01_00_01_00>(a, b), _mm512_shuffle_ps::<0b11_10_11_10>(a, b))
+    });
+    let one = _mm512_add_ps(
+        _mm512_shuffle_ps::<0b10_00_10_00>(two[0], two[1]),
+        _mm512_shuffle_ps::<0b11_01_11_01>(two[0], two[1]),
+    );
+    let by_token = _mm512_setr_epi32(0, 4, 8, 12, 1, 5, 9, 13, 2, 6, 10, 14, 3, 7, 11, 15);
+    _mm512_permutexvar_ps(by_token, one)
 }
 
 /// See [`Isa::add_weighted_f16`](super::Isa::add_weighted_f16).

@@ -9,6 +9,7 @@ mod interleaved;
 mod interleaved_k;
 mod lanes;
 mod peak;
+mod quantize;
 mod unpacked;
 
 use super::avx2::{Bf16, F16, F32};
@@ -44,7 +45,7 @@ impl Isa for Avx512Vnni {
     }
 
     fn run<R>(self, f: impl FnOnce() -> R) -> R {
-        #[target_feature(enable = "avx2,avx512f,avx512bw,avx512vl")]
+        #[target_feature(enable = "avx2,fma,avx512f,avx512bw,avx512vl")]
         unsafe fn run<R>(f: impl FnOnce() -> R) -> R {
             f()
         }
@@ -79,11 +80,13 @@ impl Isa for Avx512Vnni {
     }
 
     fn quantize_q8(self, x: &[f32], q: &mut [i8], d: &mut [f32], sums: &mut [i32]) {
-        self.0.quantize_q8(x, q, d, sums);
+        // SAFETY: features by `self`.
+        unsafe { quantize::quantize_q8(x, q, d, sums) }
     }
 
     fn quantize_q8_k(self, x: &[f32], q: &mut [i8], d: &mut [f32], sums: &mut [i16]) {
-        self.0.quantize_q8_k(x, q, d, sums);
+        // SAFETY: features by `self`.
+        unsafe { quantize::quantize_q8_k(x, q, d, sums) }
     }
 
     fn dot_float(self, format: BlockFormat, rows: [&[u8]; TILE_ROWS], x: F32Batch<'_>, out: &mut [TileDots]) {
