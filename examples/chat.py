@@ -1,4 +1,4 @@
-"""A conversation over gRPC from Python, streamed, with a tool.
+"""A conversation over gRPC from Python, streamed, with tools.
 
     pip install grpcio grpcio-tools                                        # in a virtual environment
     python examples/chat.py 127.0.0.1:50051 "turn on the kettle"
@@ -33,11 +33,11 @@ from pled.v1 import chat_pb2, generation_pb2_grpc  # noqa: E402
 
 USER, SYSTEM = chat_pb2.CHAT_ROLE_USER, chat_pb2.CHAT_ROLE_SYSTEM
 HOME = "You control this home.\nKitchen: Kitchen Light (light), Kettle (switch)"
-TURN_ON = chat_pb2.ChatTool(
-    name="HassTurnOn",
-    description="Turns on a device.",
-    parameters_json_schema=json.dumps({"type": "object", "properties": {"name": {"type": "string"}}, "required": ["name"]}),
-)
+DEVICE = json.dumps({"type": "object", "properties": {"name": {"type": "string"}, "area": {"type": "string"}}})
+TOOLS = [
+    chat_pb2.ChatTool(name="HassTurnOn", description="Turns on or opens a device.", parameters_json_schema=DEVICE),
+    chat_pb2.ChatTool(name="HassTurnOff", description="Turns off or closes a device.", parameters_json_schema=DEVICE),
+]
 
 
 def message(role, text):
@@ -52,7 +52,7 @@ if authority:
 else:
     opened = grpc.insecure_channel(address)
 with opened as channel:
-    request = chat_pb2.ChatRequest(messages=[message(SYSTEM, HOME), message(USER, sentence)], tools=[TURN_ON])
+    request = chat_pb2.ChatRequest(messages=[message(SYSTEM, HOME), message(USER, sentence)], tools=TOOLS)
     try:
         for event in generation_pb2_grpc.GenerationServiceStub(channel).ChatStream(request, timeout=120, metadata=metadata):
             match event.WhichOneof("event"):

@@ -767,9 +767,9 @@ async fn serve_without_a_model_uses_the_built_in_one_and_says_so() {
         ..Default::default()
     };
     let parameters = r#"{"type":"object","properties":{"name":{"type":"string"},"area":{"type":"string"}}}"#;
-    let tool = pb::ChatTool {
-        name: "HassTurnOn".to_owned(),
-        description: "Turns on or opens a device or entity. For locks, this locks.".to_owned(),
+    let tool = |name: &str, description: &str| pb::ChatTool {
+        name: name.to_owned(),
+        description: description.to_owned(),
         parameters_json_schema: parameters.to_owned(),
     };
     let request = pb::ChatRequest {
@@ -777,7 +777,10 @@ async fn serve_without_a_model_uses_the_built_in_one_and_says_so() {
             message(pb::ChatRole::System, "Devices:\nKitchen: Kitchen Light (light), Kettle (switch)"),
             message(pb::ChatRole::User, "turn on the kettle"),
         ],
-        tools: vec![tool],
+        tools: vec![
+            tool("HassTurnOn", "Turns on or opens a device or entity. For locks, this locks."),
+            tool("HassTurnOff", "Turns off or closes a device or entity. For locks, this unlocks."),
+        ],
         ..Default::default()
     };
     let answer = GenerationServiceClient::new(daemon.channel()).chat(request).await.unwrap().into_inner();
