@@ -19,8 +19,8 @@ pub(super) fn add_mlp(model: &Model, i: usize, s: &mut Scratch) {
     s.begin_products(Step::Down, [&weights.ffn_down]);
     let y = &mut s.y[..n_tokens * n_embd];
     matmul(&model.compute, &weights.ffn_down, 0..n_embd, &mut s.hidden, y);
-    let (factor, reader) = match weights.per_layer {
-        Some(_) => (1.0, Reader::LayerInput(i)),
+    let (factor, reader) = match &weights.per_layer {
+        Some(per_layer) => (1.0, Reader::Product(&per_layer.inp_gate)),
         None => after_layer(model, i),
     };
     add_and_read(model, &weights.post_ffw_norm, factor, reader, s);

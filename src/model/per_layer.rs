@@ -29,7 +29,7 @@ pub(super) fn project_embeddings(model: &Model, s: &mut Scratch) {
         multiply_adds: (n_embd * (rows.len() * n_low + n_high)) as u64,
         ..Work::of(Step::PerLayerProjection, [&weights.model_proj], rows.len())
     });
-    read(model, Reader::PerLayerProjection, s);
+    read(model, Reader::Product(&weights.model_proj), s);
     let low = &mut s.inputs_low[..n_tokens * n_low];
     matmul(&model.compute, &weights.model_proj, 0..n_low, &mut s.x, low);
     scale_all(&model.compute.pool, low, factor);

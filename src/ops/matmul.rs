@@ -11,8 +11,8 @@ use std::ops::Range;
 const TILE_TOKENS: usize = 24;
 /// From this number of tokens on, unpacking a panel of weights pays.
 const MIN_PANEL_TOKENS: usize = 8;
-/// Tokens that a panel is multiplied with: their outputs are kept on the stack, and as many stores can wait while the next panel begins.
-const PANEL_TOKENS: usize = 64;
+/// Tokens that an unpacked panel is multiplied with: their outputs are kept on the stack.
+const PANEL_TOKENS: usize = 256;
 /// From this number of tokens on the tasks of a product are long.
 const LONG_FROM_TOKENS: usize = 32;
 /// Inputs that a thread goes through for every few rows of weights, so that they had better stay in its L2 cache. Unit: bytes.
