@@ -78,14 +78,20 @@ impl<'a> HeadRing<'a> {
         [start..end.min(self.n_slots), 0..end.saturating_sub(self.n_slots)]
     }
 
-    /// Dot products of the vectors in `slots` with each of `q`, `[n_q, head_dim]`, into `out`, `[n_q, n]`. Those in the same slots of
-    /// `next` are read soon.
-    fn dots(&self, kernels: &Kernels, slots: Range<usize>, next: &Self, q: &[f32], out: &mut [f32]) {
+    /// The halves in `slots`; none of rings that hold something else.
+    fn halves(&self, slots: Range<usize>) -> &'a [f16] {
+        let RingData::F16(data) = self.data else { return &[] };
+        &data[slots.start * self.head_dim..slots.end * self.head_dim]
+    }
+
+    /// Dot products of the vectors in `slots` with each of `q`, `[n_q, head_dim]`, into `out`, `[n_q, n]`. `next` is for
+    /// [`F16Rows`].
+    fn dots(&self, kernels: &Kernels, slots: Range<usize>, next: &[f16], q: &[f32], out: &mut [f32]) {
         let place = slots.start * self.head_dim..slots.end * self.head_dim;
         match self.data {
-            RingData::F16(data) => {
-                let next = if let RingData::F16(data) = next.data { &data[place.clone()] } else { &[] };
-                kernels.dots_f16(F16Rows { n_cols: self.head_dim, rows: &data[place], next }, q, out);
+            RingData::F16(_) => {
+                let rows = F16Rows { n_cols: self.head_dim, rows: self.halves(slots), next };
+                kernels.dots_f16(rows, q, out);
             }
             RingData::F32(data) => {
                 let vectors = data[place].chunks_exact(self.head_dim);
@@ -109,13 +115,20 @@ impl<'a> HeadRing<'a> {
         }
     }
 
-    /// Adds the vectors in `slots` times `weights`, `[n_q, n]`, to `out`, `[n_q, head_dim]`.
-    fn add_weighted(&self, kernels: &Kernels, weights: &[f32], slots: Range<usize>, out: &mut [f32]) {
+    /// Adds the vectors in `slots` times `weights`, `[n_q, n]`, to `out`, `[n_q, head_dim]`. `next` is for [`F16Rows`].
+    fn add_weighted(
+        &self,
+        kernels: &Kernels,
+        weights: &[f32],
+        slots: Range<usize>,
+        next: &[f16],
+        out: &mut [f32],
+    ) {
         let n = slots.len();
         let place = slots.start * self.head_dim..slots.end * self.head_dim;
         match self.data {
-            RingData::F16(data) => {
-                let rows = F16Rows { n_cols: self.head_dim, rows: &data[place], next: &[] };
+            RingData::F16(_) => {
+                let rows = F16Rows { n_cols: self.head_dim, rows: self.halves(slots), next };
                 kernels.add_weighted_f16(weights, rows, out);
             }
             RingData::F32(data) => {
@@ -235,15 +248,20 @@ pub fn attend_part(
     let mut softmax = GroupSoftmax::default();
     let mut scores = [0.0f32; MAX_GROUP * BLOCK];
     for start in positions.clone().step_by(BLOCK) {
-        let runs = keys.runs(start..positions.end.min(start + BLOCK));
+        let end = positions.end.min(start + BLOCK);
+        let runs = keys.runs(start..end);
         let [n_first, n_second] = [runs[0].len(), runs[1].len()];
         let (first, second) = scores.split_at_mut(n_q * n_first);
         let second = &mut second[..n_q * n_second];
-        keys.dots(kernels, runs[0].clone(), &values, q, first);
-        keys.dots(kernels, runs[1].clone(), &values, q, second);
+        // What the memory brings meanwhile: values while scores are computed, the next block's keys while values are added.
+        // Asked for both together, it would be late in the one half of the time and rest in the other.
+        for (run, scores) in runs.iter().zip([&mut *first, &mut *second]) {
+            keys.dots(kernels, run.clone(), values.halves(run.clone()), q, scores);
+        }
         softmax.weigh(*kernels, [&mut *first, &mut *second], n_q, scale, sums);
-        values.add_weighted(kernels, first, runs[0].clone(), sums);
-        values.add_weighted(kernels, second, runs[1].clone(), sums);
+        let next_keys = keys.halves(keys.runs(end..positions.end.min(end + BLOCK))[0].clone());
+        values.add_weighted(kernels, first, runs[0].clone(), next_keys, sums);
+        values.add_weighted(kernels, second, runs[1].clone(), &[], sums);
     }
     softmax
 }

@@ -53,7 +53,7 @@ pub struct F16Rows<'a> {
     pub n_cols: usize,
     /// \[n_rows, n_cols\]
     pub rows: &'a [f16],
-    /// What will be read next, the same shape or nothing: kernels may ask the memory for it.
+    /// What will be read next: kernels may ask the memory for it if it has the same shape.
     pub next: &'a [f16],
 }
 

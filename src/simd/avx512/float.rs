@@ -95,28 +95,33 @@ fn store<const T: usize>(dots: [TileDots; T], out: &mut [TileDots]) -> usize {
 /// The CPU has what [`super::Avx512Vnni`] proves; `rows.check` held for the lengths of `x` and `out`, and [`takes`] for the columns.
 #[target_feature(enable = "avx2,fma,f16c,avx512f,avx512bw,avx512vl")]
 pub(super) unsafe fn dots_f16(rows: F16Rows<'_>, x: &[f32], out: &mut [f32]) {
-    let F16Rows { n_cols, rows, next } = rows;
-    let n_rows = rows.len() / n_cols;
+    let F16Rows { n_cols, rows: halves, .. } = rows;
+    let n_rows = halves.len() / n_cols;
     if n_rows == 0 {
         return;
     }
     // The rows behind those of a tile, and the same ones of what is read next.
-    let to_next = next.as_ptr().addr().wrapping_sub(rows.as_ptr().addr());
-    let ahead = [TILE_ROWS * n_cols * size_of::<f16>(), if next.len() == rows.len() { to_next } else { 0 }];
+    let ahead = [TILE_ROWS * n_cols * size_of::<f16>(), bytes_to_next(rows)];
     let mut t = 0;
     while t < x.len() / n_cols {
         let (x, out) = (&x[t * n_cols..], &mut out[t * n_rows..]);
         // SAFETY: the caller's promises; `x` has as many vectors left as compared here, and `out` the products of each.
         t += unsafe {
             match x.len() / n_cols {
-                1 => dots_of_vectors::<1>(rows, n_rows, x, out, ahead),
-                2 => dots_of_vectors::<2>(rows, n_rows, x, out, ahead),
-                3 => dots_of_vectors::<3>(rows, n_rows, x, out, ahead),
-                4..=7 => dots_of_vectors::<4>(rows, n_rows, x, out, ahead),
-                _ => dots_of_vectors::<8>(rows, n_rows, x, out, ahead),
+                1 => dots_of_vectors::<1>(halves, n_rows, x, out, ahead),
+                2 => dots_of_vectors::<2>(halves, n_rows, x, out, ahead),
+                3 => dots_of_vectors::<3>(halves, n_rows, x, out, ahead),
+                4..=7 => dots_of_vectors::<4>(halves, n_rows, x, out, ahead),
+                _ => dots_of_vectors::<8>(halves, n_rows, x, out, ahead),
             }
         };
     }
+}
+
+/// How far behind each of `rows` that of `rows.next` stands, around the end of addresses perhaps; 0 where there is none.
+fn bytes_to_next(rows: F16Rows<'_>) -> usize {
+    let distance = rows.next.as_ptr().addr().wrapping_sub(rows.rows.as_ptr().addr());
+    if rows.next.len() == rows.rows.len() { distance } else { 0 }
 }
 
 /// Dot products of the first `T` vectors of `x` with all rows; returns `T`. `ahead` is as for [`tile`].
@@ -304,6 +309,7 @@ unsafe fn add_to_columns<const T: usize, const C: usize>(
 ) -> usize {
     let n_cols = rows.n_cols;
     let n_rows = rows.rows.len() / n_cols;
+    let to_next = bytes_to_next(rows);
     let at = |i: usize, c: usize| i * n_cols + first + 16 * c;
     let mut sums = [[_mm512_setzero_ps(); C]; T];
     // SAFETY: the caller's promises: T vectors with columns first..first + 16 * C, n_rows rows with the same columns, n_rows
@@ -321,6 +327,7 @@ unsafe fn add_to_columns<const T: usize, const C: usize>(
                 // Rows stand too far apart for the hardware to guess the next columns.
                 if c % 2 == 0 {
                     _mm_prefetch::<_MM_HINT_T0>(place.wrapping_add(16 * C).cast());
+                    _mm_prefetch::<_MM_HINT_T1>(place.wrapping_byte_add(to_next).cast());
                 }
                 x[c] = _mm512_cvtph_ps(_mm256_loadu_si256(place.cast()));
             }
