@@ -78,7 +78,7 @@ impl<'a> HeadRing<'a> {
         [start..end.min(self.n_slots), 0..end.saturating_sub(self.n_slots)]
     }
 
-    /// The halves in `slots`; none of rings that hold something else.
+    /// The halves in `slots`, to be named as [`F16Rows::next`]; none of rings that hold something else, for which nothing is asked ahead.
     fn halves(&self, slots: Range<usize>) -> &'a [f16] {
         let RingData::F16(data) = self.data else { return &[] };
         &data[slots.start * self.head_dim..slots.end * self.head_dim]
@@ -89,8 +89,8 @@ impl<'a> HeadRing<'a> {
     fn dots(&self, kernels: &Kernels, slots: Range<usize>, next: &[f16], q: &[f32], out: &mut [f32]) {
         let place = slots.start * self.head_dim..slots.end * self.head_dim;
         match self.data {
-            RingData::F16(_) => {
-                let rows = F16Rows { n_cols: self.head_dim, rows: self.halves(slots), next };
+            RingData::F16(data) => {
+                let rows = F16Rows { n_cols: self.head_dim, rows: &data[place], next };
                 kernels.dots_f16(rows, q, out);
             }
             RingData::F32(data) => {
@@ -127,8 +127,8 @@ impl<'a> HeadRing<'a> {
         let n = slots.len();
         let place = slots.start * self.head_dim..slots.end * self.head_dim;
         match self.data {
-            RingData::F16(_) => {
-                let rows = F16Rows { n_cols: self.head_dim, rows: self.halves(slots), next };
+            RingData::F16(data) => {
+                let rows = F16Rows { n_cols: self.head_dim, rows: &data[place], next };
                 kernels.add_weighted_f16(weights, rows, out);
             }
             RingData::F32(data) => {
